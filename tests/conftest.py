@@ -1,0 +1,78 @@
+"""Options and fixtures every suite may use. Imports no torch: the suites of API and searcher run without it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RECORDED = REPOSITORY / "tests" / "golden" / "recorded"
+RECORDED_LIMIT_BYTES = 50_000
+
+# Before anything imports torch, and inherited by every process a test starts: the last digit of a sum hangs on
+# the number of threads that made it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("nasdet")
+    group.addoption(
+        "--golden",
+        metavar="DIR",
+        default="../shared/golden",
+        help="recorded outputs of reference code; relative to the repository root (default: %(default)s)",
+    )
+    group.addoption(
+        "--accept",
+        action="store_true",
+        help="write our own recorded goldens (tests/golden/recorded) anew instead of comparing; review the diff",
+    )
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the working tree."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def golden_dir(pytestconfig: pytest.Config) -> Path:
+    """The folder with the recorded outputs of reference code; the test is skipped where there is none."""
+    directory = (REPOSITORY / str(pytestconfig.getoption("--golden"))).resolve()
+    if not directory.is_dir():
+        pytest.skip(f"no folder {directory} with outputs of the reference code; name one with --golden DIR")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def shared_data_dir() -> Path:
+    """The folder with the real data sets (bccd, coco_free_subset, coco_eval); skipped where there is none."""
+    directory = (REPOSITORY / "../shared/data").resolve()
+    if not directory.is_dir():
+        pytest.skip(f"no folder {directory} with the real data sets")
+    return directory
+
+
+@pytest.fixture
+def recorded(pytestconfig: pytest.Config) -> Callable[[str, Any], Any]:
+    """`recorded("detnas", actual)`: what tests/golden/recorded/detnas.json holds, after writing it on --accept.
+
+    The caller compares, since only it knows the tolerance and its reason.
+    """
+
+    def load(name: str, actual: Any) -> Any:
+        path = RECORDED / f"{name}.json"
+        if pytestconfig.getoption("--accept"):
+            text = json.dumps(actual, indent=1) + "\n"
+            assert len(text) <= RECORDED_LIMIT_BYTES, f"{path.name} would have {len(text)} bytes; record less"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert path.exists(), f"no {path.name}; run `pytest tests/golden --accept -k {name}`, review the diff"
+        return json.loads(path.read_text())
+
+    return load
