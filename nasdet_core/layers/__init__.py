@@ -1,0 +1,1 @@
+"""Layers shared by supernets and standalone networks."""

@@ -1,0 +1,1 @@
+"""One-shot supernets: path sampling, warm start, training, BN recalibration, scoring of candidates."""

@@ -1,0 +1,1 @@
+"""Detector training: one loop, shared by supernets and stand-alone detectors, that resumes exactly."""
