@@ -1,4 +1,4 @@
-"""Options and fixtures every suite may use. Imports no torch: the suites of API and searcher run without it."""
+"""Options and fixtures every suite may use. No torch here: API and searcher suites run without."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED = REPOSITORY / "tests" / "golden" / "recorded"
 RECORDED_LIMIT_BYTES = 50_000
 
-# Before anything imports torch, and inherited by every process a test starts: the last digit of a sum hangs on
-# the number of threads that made it.
+# Before anything imports torch, and inherited by every process a test starts: the last digit of a sum hangs
+# on the number of threads that made it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--accept",
         action="store_true",
-        help="write our own recorded goldens (tests/golden/recorded) anew instead of comparing; review the diff",
+        help="write our own recorded goldens (tests/golden/recorded) anew, then review the diff",
     )
 
 
@@ -60,7 +60,7 @@ def shared_data_dir() -> Path:
 
 @pytest.fixture
 def recorded(pytestconfig: pytest.Config) -> Callable[[str, Any], Any]:
-    """`recorded("detnas", actual)`: what tests/golden/recorded/detnas.json holds, after writing it on --accept.
+    """`recorded("detnas", actual)`: what tests/golden/recorded/detnas.json holds; --accept writes it first.
 
     The caller compares, since only it knows the tolerance and its reason.
     """
