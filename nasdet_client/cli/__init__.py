@@ -1,0 +1,1 @@
+"""The `nasdet` command: arguments in, text or JSON out. What the commands do lives in `sdk` and `local`."""

@@ -1,0 +1,63 @@
+"""How results reach a person or a program: JSON on stdout, or tables; errors as one sentence on stderr."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from nasdet_client.errors import CommandError
+from nasdet_client.sdk import ApiError, NasdetClientError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INTERRUPTED = 130  # what shells report for a process ended by Ctrl-C
+
+
+def console() -> Console:
+    """For results."""
+    return Console(highlight=False)
+
+
+def error_console() -> Console:
+    """For progress and errors, so that stdout holds results alone."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def say(text: str) -> None:
+    """Print a line to stdout as it is, without wrapping."""
+    sys.stdout.write(text + "\n")
+
+
+def command(function: Callable[P, R]) -> Callable[P, R]:
+    """End with the design's exit codes: 2 for bad usage or input, 1 for failed work, with one sentence on stderr."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except CommandError as error:
+            raise _end(str(error), error.exit_code) from error
+        except ApiError as error:
+            raise _end(str(error), 2 if error.about_input else 1) from error
+        except NasdetClientError as error:
+            raise _end(str(error), 1) from error
+        except BrokenPipeError:
+            raise typer.Exit(1) from None  # the reader of our output went away, e.g. `nasdet ... | head`
+
+    return guarded
+
+
+def _end(sentence: str, exit_code: int) -> typer.Exit:
+    sys.stderr.write(f"nasdet: {sentence}\n")
+    return typer.Exit(exit_code)

@@ -1,0 +1,141 @@
+"""What `nasdet doctor` looks at. Each finding says what was seen and, where it is bad, what to do."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import socket
+import sqlite3
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from nasdet_client.local.home import HOME_SCHEMA, MINIMUM_FREE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    subject: str
+    verdict: Literal["ok", "warning", "fails"]
+    text: str
+
+    def to_json(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def examine(home: Path, port: int) -> list[Finding]:
+    """Everything that a run on this machine needs; nothing is changed."""
+    return [_python(), _torch(), _device(), _machine(), _sqlite(), _disk(home), _home(home), _port(port)]
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return Finding("python", "ok", version)
+    return Finding("python", "fails", f"expected 3.11 to 3.13, but this is {version}; make an environment with one of them")
+
+
+def _torch() -> Finding:
+    """torch and torchvision are a pair: with the wrong partner torchvision's compiled operators are missing."""
+    if importlib.util.find_spec("torch") is None or importlib.util.find_spec("torchvision") is None:
+        return Finding("torch", "fails", "not installed; workers need it: pip install 'nasdet[worker]'")
+    try:
+        import torch
+        import torchvision
+
+        pair = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+        boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.0]])
+        kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8]), 0.5).tolist()
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        return Finding(
+            "torch",
+            "fails",
+            f"torch and torchvision do not fit together ({str(error).splitlines()[0]}); "
+            "install a matching pair, e.g. with: pip install -c constraints.txt 'nasdet[worker]'",
+        )
+    if kept != [0]:
+        return Finding("torch", "fails", f"{pair}: non-maximum suppression gave {kept} where [0] is right; reinstall them")
+    return Finding("torch", "ok", pair)
+
+
+def _device() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError):
+        return Finding("device", "fails", "unknown, because torch cannot be imported")
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+        return Finding("device", "ok", f"CUDA {torch.version.cuda}: {names}, {properties.total_memory / 2**30:.0f} GiB")
+    return Finding("device", "warning", "no CUDA device; workers use the CPU, which only suits small pictures and networks")
+
+
+def _machine() -> Finding:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    verdict: Literal["ok", "warning"] = "ok" if memory >= 4 else "warning"
+    advice = "" if memory >= 4 else "; expected 4 GiB or more, use --workers 1"
+    return Finding("machine", verdict, f"{os.cpu_count()} cores, {memory:.0f} GiB of memory{advice}")
+
+
+def _sqlite() -> Finding:
+    """RETURNING came with SQLite 3.35."""
+    if sqlite3.sqlite_version_info >= (3, 35):
+        return Finding("sqlite", "ok", sqlite3.sqlite_version)
+    return Finding(
+        "sqlite", "fails", f"expected 3.35 or newer, but Python was built with {sqlite3.sqlite_version}; use another Python"
+    )
+
+
+def _disk(home: Path) -> Finding:
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    text = f"{free / 2**30:.1f} GiB free at {there}"
+    if free < MINIMUM_FREE_BYTES:
+        return Finding("disk", "fails", f"{text}; {MINIMUM_FREE_BYTES // 2**20} MiB are needed, make room or use --home")
+    return Finding("disk", "ok" if free > 5 * 2**30 else "warning", text)
+
+
+def _home(home: Path) -> Finding:
+    if not home.exists():
+        parent = next(folder for folder in home.parents if folder.exists())
+        if os.access(parent, os.W_OK):
+            return Finding("home", "ok", f"{home} will be made at the first start")
+        return Finding("home", "fails", f"{parent} cannot be written to; choose another folder with --home")
+    if not os.access(home, os.W_OK):
+        return Finding("home", "fails", f"{home} cannot be written to; choose another folder with --home")
+    try:
+        schema = json.loads((home / "home.json").read_text())["schema"]
+    except FileNotFoundError:
+        return Finding("home", "ok", f"{home} is empty")
+    except (ValueError, KeyError, TypeError) as error:
+        return Finding("home", "fails", f"{home / 'home.json'} cannot be understood ({error}); choose another --home")
+    if schema > HOME_SCHEMA:
+        return Finding("home", "fails", f"{home} was written by a newer nasdet (schema {schema}); use that version")
+    return Finding("home", "ok", f"{home}, {'open in a running platform' if _is_locked(home) else 'not open'}")
+
+
+def _is_locked(home: Path) -> bool:
+    lock = home / "lock"
+    if not lock.exists():
+        return False
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _port(port: int) -> Finding:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            return Finding("port", "warning", f"{port} cannot be used ({error.strerror}); give `nasdet up` another --port")
+    return Finding("port", "ok", f"{port} is free")

@@ -1,0 +1,172 @@
+"""A home: the folder that holds one embedded platform (database, artifacts, tokens, logs)."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from nasdet_client.errors import CommandError
+
+HOME_SCHEMA = 1
+MINIMUM_FREE_BYTES = 200 * 2**20  # a checkpoint and its successor of the largest preset, with room for the database
+
+
+class Home:
+    """The folder's layout and the lock that only one embedded platform can hold.
+
+    Raises CommandError when the folder cannot be made, belongs to a newer version, is open in another process,
+    or lies on a disk that is nearly full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+        self._lock_fd: int | None = None
+
+    # --- layout ---------------------------------------------------------------------------------------------------
+
+    @property
+    def token_file(self) -> Path:
+        return self.path / "token"
+
+    @property
+    def worker_token_file(self) -> Path:
+        return self.path / "worker-token"
+
+    @property
+    def address_file(self) -> Path:
+        """Where the running platform listens; read by commands that are given no --url."""
+        return self.path / "address.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    # --- opening --------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Make the folder where needed, check it, and take its lock until `close` or the process's end."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in ("logs", "datasets"):
+                (self.path / folder).mkdir(exist_ok=True)
+            self._check_version()
+            self._lock()
+            self._check_space()
+            self._write_version()
+        except OSError as error:
+            raise CommandError(
+                f"cannot use {self.path} as home: {error.strerror or error}; choose another folder with --home"
+            ) from error
+
+    def close(self) -> None:
+        if self._lock_fd is not None:
+            self.address_file.unlink(missing_ok=True)
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def _check_version(self) -> None:
+        file = self.path / "home.json"
+        if not file.exists():
+            return
+        try:
+            schema = json.loads(file.read_text())["schema"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CommandError(
+                f"{file} is not the description of a nasdet home ({error}); choose another folder with --home"
+            ) from error
+        if not isinstance(schema, int) or schema > HOME_SCHEMA:
+            raise CommandError(
+                f"{self.path} was written by a newer nasdet (home schema {schema}, this version knows {HOME_SCHEMA}); "
+                "use that version, or choose another folder with --home"
+            )
+
+    def _write_version(self) -> None:
+        file = self.path / "home.json"
+        if not file.exists():
+            write_atomically(file, json.dumps({"schema": HOME_SCHEMA}) + "\n")
+
+    def _lock(self) -> None:
+        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(fd, 20).decode(errors="replace").strip()
+            os.close(fd)
+            raise CommandError(
+                f"the home {self.path} is already open{f' in process {holder}' if holder else ''}; "
+                "stop that one, or choose another folder with --home"
+            ) from error
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._lock_fd = fd
+
+    def _check_space(self) -> None:
+        free = shutil.disk_usage(self.path).free
+        if free < MINIMUM_FREE_BYTES:
+            raise CommandError(
+                f"the disk of {self.path} is full: {free // 2**20} MiB are free, {MINIMUM_FREE_BYTES // 2**20} MiB "
+                "are needed; make room, or choose a folder on another disk with --home",
+                exit_code=1,
+            )
+
+    # --- datasets -------------------------------------------------------------------------------------------------
+
+    def register_dataset(self, directory: Path) -> str:
+        """Make a directory known to this installation; return the name under which searches find it.
+
+        The name is the directory's own; a second directory of that name gets a suffix made from its path.
+        """
+        path = directory.expanduser().resolve()
+        if not path.is_dir():
+            raise CommandError(f"expected a dataset directory, but {directory} {_what_is(path)}; check --data")
+        name = re.sub(r"[^a-z0-9._-]+", "-", path.name.lower()).strip("-.") or "dataset"
+        if self._registered(name) not in (None, str(path)):
+            name = f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+        write_atomically(self.path / "datasets" / f"{name}.json", json.dumps({"path": str(path)}) + "\n")
+        return name
+
+    def _registered(self, name: str) -> str | None:
+        file = self.path / "datasets" / f"{name}.json"
+        return str(json.loads(file.read_text())["path"]) if file.exists() else None
+
+    # --- the running platform -------------------------------------------------------------------------------------
+
+    def write_address(self, url: str) -> None:
+        write_atomically(self.address_file, json.dumps({"url": url}) + "\n")
+
+    def address(self) -> str | None:
+        try:
+            body: dict[str, Any] = json.loads(self.address_file.read_text())
+        except FileNotFoundError:
+            return None
+        return str(body["url"])
+
+    def token(self) -> str | None:
+        try:
+            return self.token_file.read_text().strip()
+        except FileNotFoundError:
+            return None
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write beside the file and rename, so that a reader sees the old or the new text and never half of one."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        beside.write_text(text)
+        beside.replace(file)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        if error.errno == errno.ENOSPC:
+            raise CommandError(f"the disk of {file.parent} is full; make room and try again", exit_code=1) from error
+        raise
+
+
+def _what_is(path: Path) -> str:
+    return "is a file" if path.is_file() else "does not exist"

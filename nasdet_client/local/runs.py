@@ -1,0 +1,66 @@
+"""One search from its specification to its summary on the embedded platform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from nasdet_client.errors import CommandError
+from nasdet_client.local.embedded import Embedded
+from nasdet_client.local.home import Home
+from nasdet_client.local.spec_file import read_specification, specification_key
+from nasdet_client.sdk import NasdetClient
+
+DEMO_DATA = "demo-data"
+Summary = dict[str, Any]
+
+
+def prepare_run(specification: Path, data_directory: Path | None) -> dict[str, Any]:
+    """Read a specification and look, before anything is started, whether its dataset can be found."""
+    body = read_specification(specification)
+    if data_directory is None and not isinstance(body.get("dataset"), str):
+        raise CommandError(f"{specification} names no dataset; add `dataset: NAME`, or give its folder with --data DIR")
+    if data_directory is not None and not data_directory.expanduser().is_dir():
+        what = "is a file" if data_directory.is_file() else "does not exist"
+        raise CommandError(f"expected a dataset directory, but {data_directory} {what}; check --data")
+    return body
+
+
+def finish_run(
+    platform: Embedded, specification: dict[str, Any], follow: Callable[[NasdetClient, int], Summary]
+) -> Summary:
+    """Submit a search, or find the one this home already has for the same specification, and follow it to its end."""
+    with platform.client() as client:
+        client.create_dataset(specification["dataset"])
+        submitted = client.submit_search(specification, idempotency_key=specification_key(specification))
+        return follow(client, int(submitted["search"]["id"]))
+
+
+def demo_specification(dataset: str) -> dict[str, Any]:
+    """The preset that `nasdet demo` runs."""
+    preset = resources.files("nasdet_client.local") / "presets" / "demo.yaml"
+    with resources.as_file(preset) as file:
+        return {**read_specification(file), "dataset": dataset}
+
+
+def prepare_demo_data(home: Home, notify: Callable[[str], None]) -> None:
+    """Generate the demo's pictures in the home, unless they are there. Half-written ones are never taken for whole."""
+    directory = home.path / DEMO_DATA
+    if directory.exists():
+        return
+    try:
+        from nasdet_core.data.demo import write_demo_dataset
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            f"the demo's pictures need the package {error.name}; install it with: pip install 'nasdet[embedded]'"
+        ) from error
+    notify("generating the demo's pictures")
+    unfinished = home.path / f".{DEMO_DATA}.unfinished"
+    if unfinished.exists():
+        import shutil
+
+        shutil.rmtree(unfinished)
+    write_demo_dataset(unfinished)
+    unfinished.rename(directory)

@@ -1,0 +1,169 @@
+"""One method per route of the REST API, JSON in and out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from nasdet_client.sdk.errors import ApiError, FieldError, UnreachableError
+
+Json = dict[str, Any]
+
+FINISHED_STATES = ("succeeded", "failed", "cancelled")
+
+
+class NasdetClient:
+    """A connection to one nasdet API. Not shared between threads.
+
+    `patience_s` is how long a request that gets no answer is repeated before UnreachableError: an API that is
+    restarted within it is not noticed. Only requests that may safely be sent twice are repeated.
+    """
+
+    def __init__(self, url: str, token: str, *, timeout_s: float = 30.0, patience_s: float = 0.0) -> None:
+        self.url = url.rstrip("/")
+        self._patience_s = patience_s
+        self._http = httpx.Client(
+            base_url=self.url, timeout=timeout_s, headers={"Authorization": f"Bearer {token}"}, trust_env=False
+        )
+        self._cached: dict[str, tuple[str, Json]] = {}  # path -> (ETag, body)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # --- the platform ---------------------------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        """Whether the API answers and its database does."""
+        try:
+            return self._http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def workers(self) -> list[Json]:
+        return list(self._pages("/v1/workers"))
+
+    def spaces(self) -> list[Json]:
+        return list(self._pages("/v1/spaces"))
+
+    # --- datasets -------------------------------------------------------------------------------------------------
+
+    def create_dataset(self, name: str) -> Json:
+        """Make a dataset of the installation known to the platform; the same name again is no error."""
+        return self._json("POST", "/v1/datasets", json={"name": name}, repeatable=True)
+
+    def dataset(self, name: str) -> Json:
+        return self._json("GET", f"/v1/datasets/{name}", repeatable=True)
+
+    # --- searches -------------------------------------------------------------------------------------------------
+
+    def submit_search(self, specification: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+        """Start a search. With a key, the same body sent again gives the search that is there already."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return self._json(
+            "POST", "/v1/searches", json=dict(specification), headers=headers, repeatable=bool(idempotency_key)
+        )
+
+    def searches(self) -> list[Json]:
+        return list(self._pages("/v1/searches"))
+
+    def search(self, search_id: int) -> Json:
+        """The search's summary; a summary that did not change is not sent again (ETag)."""
+        return self._json("GET", f"/v1/searches/{search_id}", repeatable=True, cached=True)
+
+    def cancel_search(self, search_id: int) -> Json:
+        return self._json("POST", f"/v1/searches/{search_id}/cancel", repeatable=True)
+
+    def trials(self, search_id: int) -> list[Json]:
+        return list(self._pages(f"/v1/searches/{search_id}/trials"))
+
+    def events(self, search_id: int) -> list[Json]:
+        return list(self._pages(f"/v1/searches/{search_id}/events"))
+
+    def watch_search(self, search_id: int, *, every_s: float = 1.0) -> Iterator[Json]:
+        """Yield the summary at once and then every `every_s` seconds; the last one is of a finished search."""
+        while True:
+            summary = self.search(search_id)
+            yield summary
+            if summary["search"]["state"] in FINISHED_STATES:
+                return
+            time.sleep(every_s)
+
+    # --- jobs -----------------------------------------------------------------------------------------------------
+
+    def jobs(self, *, search_id: int | None = None) -> list[Json]:
+        return list(self._pages("/v1/jobs", {} if search_id is None else {"search": search_id}))
+
+    def job_log(self, job_id: int) -> str:
+        return self._send("GET", f"/v1/jobs/{job_id}/log", repeatable=True).text
+
+    # --- plumbing -------------------------------------------------------------------------------------------------
+
+    def _pages(self, path: str, query: Mapping[str, Any] | None = None) -> Iterator[Json]:
+        cursor: str | None = None
+        while True:
+            params = {**(query or {}), **({"cursor": cursor} if cursor else {})}
+            page = self._json("GET", path, params=params, repeatable=True)
+            yield from page["items"]
+            cursor = page.get("next_cursor")
+            if cursor is None:
+                return
+
+    def _json(self, method: str, path: str, *, repeatable: bool, cached: bool = False, **request: Any) -> Json:
+        known = self._cached.get(path) if cached else None
+        if known:
+            request["headers"] = {**request.get("headers", {}), "If-None-Match": known[0]}
+        response = self._send(method, path, repeatable=repeatable, **request)
+        if response.status_code == 304 and known:
+            return known[1]
+        body: Json = response.json()
+        if cached and "ETag" in response.headers:
+            self._cached[path] = (response.headers["ETag"], body)
+        return body
+
+    def _send(self, method: str, path: str, *, repeatable: bool, **request: Any) -> httpx.Response:
+        give_up_at = time.monotonic() + (self._patience_s if repeatable else 0.0)
+        pause_s = 0.1
+        while True:
+            try:
+                response = self._http.request(method, path, **request)
+            except httpx.TransportError as error:
+                if time.monotonic() >= give_up_at:
+                    raise UnreachableError(
+                        f"no answer from {self.url} ({error or type(error).__name__}); "
+                        "start the platform with `nasdet up`, or name another address with --url"
+                    ) from error
+            else:
+                if response.status_code != 503 or time.monotonic() >= give_up_at:
+                    return _checked(response)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 2.0)
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.is_success or response.status_code == 304:
+        return response
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = {}
+    if not isinstance(problem, dict):
+        problem = {}
+    fields = tuple(
+        FieldError(_location(entry.get("loc", "")), str(entry.get("msg", ""))) for entry in problem.get("errors", [])
+    )
+    title = problem.get("title") or f"HTTP {response.status_code}"
+    raise ApiError(response.status_code, title, problem.get("detail") or response.text[:300] or title, fields)
+
+
+def _location(parts: Any) -> str:
+    return ".".join(str(part) for part in parts) if isinstance(parts, list) else str(parts)

@@ -1,0 +1,42 @@
+"""What can go wrong between a client and the API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class NasdetClientError(Exception):
+    """Root of the client's errors; the text is one sentence for a person."""
+
+
+class UnreachableError(NasdetClientError):
+    """No answer came from the API."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field of a request, e.g. location "supernet.epochs"."""
+
+    location: str
+    message: str
+
+
+class ApiError(NasdetClientError):
+    """The API answered with a problem (RFC 9457)."""
+
+    def __init__(self, status: int, title: str, detail: str, fields: tuple[FieldError, ...] = ()) -> None:
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.fields = fields
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        text = self.detail or self.title
+        named = [f"{field.location}: {field.message}" for field in self.fields if field.message not in text]
+        return "; ".join([text, *named]) if named else text
+
+    @property
+    def about_input(self) -> bool:
+        """Whether sending something else would help (exit code 2 of the command), not trying again."""
+        return self.status in (400, 404, 409, 413, 415, 422)
