@@ -101,7 +101,10 @@ class TrainingRecipe(Recipe):
     schedule: str = "one_cycle"
     warmup: float = 0.3  # share of the steps in which the rate rises to its peak
     warmup_start: float = 0.04  # first rate as a share of the peak
-    milestones: tuple[float, ...] = (2 / 3, 8 / 9)  # of schedule "step": the rate drops tenfold at these shares
+    milestones: tuple[float, ...] = (
+        2 / 3,
+        8 / 9,
+    )  # of schedule "step": the rate drops tenfold at these shares
     gradient_clip: float | None = 10.0  # largest norm of the whole gradient; none: no clipping
     precision: str = "fp32"
     horizontal_flip: bool = True
@@ -115,7 +118,9 @@ class TrainingRecipe(Recipe):
         if self.steps is not None:
             _check_number(f"{name}.steps", self.steps, 1, 100_000_000, whole=True)
         if not isinstance(self.image_size, tuple) or len(self.image_size) != 2:
-            raise RecipeError(f"{name}.image_size: expected [height, width] in pixels, got {self.image_size!r}")
+            raise RecipeError(
+                f"{name}.image_size: expected [height, width] in pixels, got {self.image_size!r}"
+            )
         for side in self.image_size:
             _check_number(f"{name}.image_size", side, 32, 4096, whole=True)
         _check_number(f"{name}.batch_size", self.batch_size, 1, 4096, whole=True)
@@ -128,6 +133,10 @@ class TrainingRecipe(Recipe):
         _check_choice(f"{name}.schedule", self.schedule, SCHEDULES)
         _check_number(f"{name}.warmup", self.warmup, 0, 1)
         _check_number(f"{name}.warmup_start", self.warmup_start, 0, 1)
+        if not isinstance(self.milestones, tuple):
+            raise RecipeError(
+                f"{name}.milestones: expected a list of shares of the steps, got {self.milestones!r}"
+            )
         for share in self.milestones:
             _check_number(f"{name}.milestones", share, 0, 1)
         if self.gradient_clip is not None:
@@ -144,6 +153,11 @@ class TrainingRecipe(Recipe):
         if mapping.get("steps") is not None and "epochs" in mapping:
             raise RecipeError(f"{cls.section}: give epochs or steps, not both; got both")
         return recipe
+
+    def to_json(self) -> dict[str, Any]:
+        mapping = super().to_json()
+        del mapping["epochs" if self.steps is not None else "steps"]
+        return mapping
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Number of optimiser steps on data of which one pass takes `steps_per_epoch` steps."""
