@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from nasdet_core.errors import GenotypeError
 
@@ -41,7 +41,8 @@ class Cost:
     def __add__(self, other: Cost) -> Cost:
         return Cost(self.macs + other.macs, self.params + other.params)
 
-    def __mul__(self, times: int) -> Cost:
+    def repeated(self, times: int) -> Cost:
+        """The cost of `times` such layers, each with weights of its own."""
         return Cost(self.macs * times, self.params * times)
 
     def to_json(self) -> dict[str, int]:
@@ -205,6 +206,19 @@ class ChoicePart:
         self.validate(a)
         self.validate(b)
         return tuple(ours if rng.random() < 0.5 else theirs for ours, theirs in zip(a, b, strict=True))
+
+
+class FixedPart(ChoicePart):
+    """A part without choices: its only genotype is the empty tuple."""
+
+    def encoding(self, genotype: Genotype) -> Genotype:
+        return self.canonical(genotype)
+
+    def fixed(self, genotype: Genotype, *, from_scratch: bool = False) -> Self:
+        """The part itself; it has one form, however it is trained (`from_scratch` changes nothing)."""
+        del from_scratch
+        self.validate(genotype)
+        return self
 
 
 def validate_genotype(blocks: Sequence[ChoiceBlock], genotype: Genotype) -> None:
