@@ -1,7 +1,7 @@
 """Errors of the core: one root, a handful of subclasses that also inherit the fitting builtin.
 
-Every message is one sentence that says what was expected, what came, where, and what to do. The core knows no HTTP and
-no exit codes; services and the command line render these errors.
+Every message is one sentence that says what was expected, what came, where, and what to do. The core knows no
+HTTP and no exit codes; services and the command line render these errors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Words of the search spaces: choice blocks, costs, levels, and the protocols a part of a detector follows.
 
-A detector is backbone x neck x head, each fixed or searched. A *part* is a torch-free, frozen description of one of
-them. A fixed part has no choice blocks, so its genotype is the empty tuple, and everything else works alike.
+A detector is backbone x neck x head, each fixed or searched. A *part* is a torch-free, frozen description of
+one of them. A fixed part has no choice blocks, so its genotype is the empty tuple, and everything else works
+alike.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class BackbonePart(Part, Protocol):
 @runtime_checkable
 class NeckPart(Part, Protocol):
     def out_levels(self, in_levels: Sequence[LevelSpec]) -> tuple[LevelSpec, ...]:
-        """The levels made from those of a backbone; IncompatiblePartsError when one that is needed is missing."""
+        """The levels made from those of a backbone; IncompatiblePartsError when one is missing."""
         ...
 
     def cost(self, genotype: Genotype, image_size: ImageSize, in_levels: Sequence[LevelSpec]) -> Cost: ...
@@ -167,7 +168,7 @@ class HeadPart(Part, Protocol):
 
 
 class ChoicePart:
-    """Genotype operations over independent choice blocks, shared by every part whose genotypes are all distinct.
+    """Genotype operations over independent choice blocks, for parts whose genotypes are all distinct graphs.
 
     Values are frozen, operations return new values, randomness is handed in.
     """

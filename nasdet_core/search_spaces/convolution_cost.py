@@ -1,7 +1,7 @@
 """Closed-form cost of single layers, the vocabulary in which parts state theirs.
 
-MACs count multiplications of convolutions and linear layers only; parameters count weights, biases and the affine
-parameters of norms, not running statistics.
+MACs count multiplications of convolutions and linear layers only; parameters count weights, biases and the
+affine parameters of norms, not running statistics.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def convolution(
 
 
 def depthwise(channels: int, kernel: int, positions: int, *, norm: bool = True) -> Cost:
-    """A depthwise convolution (one filter per channel, no bias), followed by an affine norm unless told otherwise."""
+    """A depthwise convolution (one filter per channel, no bias), by default followed by an affine norm."""
     weights = channels * kernel**2
     return Cost(weights * positions, weights + 2 * channels * norm)
 

@@ -47,8 +47,8 @@ class DetectorCost:
 class DetectorSpace:
     """All detectors that can be made of three parts.
 
-    A genotype is the concatenation of the parts' genotypes in the order backbone, neck, head. `num_classes` counts
-    object classes without background; None where the data are not known yet (then heads have no cost).
+    A genotype is the concatenation of the parts' genotypes in the order backbone, neck, head. `num_classes`
+    counts object classes without background; None where the data are not known yet (then heads have no cost).
     """
 
     backbone: BackbonePart
@@ -99,7 +99,7 @@ class DetectorSpace:
         features = self.backbone.feature_levels()
         return {"backbone": features, "neck": self.neck.out_levels(features)}
 
-    # --- genotypes ---------------------------------------------------------------------------------------------------
+    # --- genotypes ------------------------------------------------------------------------------------------
 
     @cached_property
     def blocks(self) -> tuple[ChoiceBlock, ...]:
@@ -155,7 +155,8 @@ class DetectorSpace:
     def fixed(self, genotype: Genotype, *, from_scratch: bool = False) -> DetectorSpace:
         """The detector with every choice made (finalists, baselines); its only genotype is the empty tuple.
 
-        `from_scratch`: in the form that is trained without a supernet (a DetNAS backbone then splits by method 2).
+        `from_scratch`: in the form that is trained without a supernet (a DetNAS backbone then splits by
+        method 2).
         """
         genes = self.split(genotype)
         fixed = {
@@ -163,7 +164,7 @@ class DetectorSpace:
         }
         return replace(self, **fixed)  # type: ignore[arg-type]  # a part's fixed form keeps its role
 
-    # --- identity and cost -------------------------------------------------------------------------------------------
+    # --- identity and cost ----------------------------------------------------------------------------------
 
     def architecture_id(self, genotype: Genotype) -> str:
         """Hash of schema, name, version and settings of every part, and every choice, searched or fixed.

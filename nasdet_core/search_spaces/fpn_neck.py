@@ -1,7 +1,8 @@
 """Feature pyramid network as a fixed neck (Lin et al. 2017, arXiv:1612.03144, section 3).
 
-Per level a 1x1 lateral and a 3x3 output convolution, both with bias; top-down by nearest upsampling and addition.
-`norm: batch` puts a batch norm after each of them and keeps the bias, as DetNAS's Faster R-CNN does.
+Per level a 1x1 lateral and a 3x3 output convolution, both with bias; top-down by nearest upsampling and
+addition. `norm: batch` puts a batch norm after each of them and keeps the bias, as DetNAS's Faster R-CNN
+does.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ NORMS = ("none", "batch")
 class FpnNeck(FixedPart):
     """FPN over `levels` of the backbone, with extra coarse levels on top.
 
-    extra_levels 0: none. 1: P6 by subsampling P5 (a 1x1 max pooling of stride 2, no weights), as in Faster R-CNN.
-    2: P6 and P7 by 3x3 convolutions of stride 2, P6 on the output P5, as in RetinaNet and FCOS.
+    extra_levels 0: none. 1: P6 by subsampling P5 (a 1x1 max pooling of stride 2, no weights), as in Faster
+    R-CNN. 2: P6 and P7 by 3x3 convolutions of stride 2, P6 on the output P5, as in RetinaNet and FCOS.
     """
 
     channels: int = 256

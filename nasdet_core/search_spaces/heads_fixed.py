@@ -1,10 +1,11 @@
-"""Fixed heads: FCOS (arXiv:1904.01355), RetinaNet (arXiv:1708.02002), Faster R-CNN (arXiv:1506.01497, DetNAS's form).
+"""Fixed heads: FCOS (arXiv:1904.01355), RetinaNet (arXiv:1708.02002), Faster R-CNN (arXiv:1506.01497).
 
 They mirror torchvision's heads layer by layer, so that their cost in closed form is that of the module.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -32,11 +33,11 @@ BOX_HEAD_FEATURES = 1024
 BOX_HEADS = ("4conv1fc", "2fc")
 
 
-class FixedHead(FixedPart):
+class FixedHead(FixedPart, ABC):
     """What the fixed heads share. Subclasses are frozen dataclasses whose fields are their settings.
 
-    What a head reports: the `pre_nms` best candidates of each level (dense heads) that score over `score_threshold`
-    go into class-wise suppression at `nms_iou`; at most `detections` per image come out.
+    What a head reports: the `pre_nms` best candidates of each level (dense heads) that score over
+    `score_threshold` go into class-wise suppression at `nms_iou`; at most `detections` per image come out.
     """
 
     name: ClassVar[str]
@@ -60,7 +61,7 @@ class FixedHead(FixedPart):
 
     @property
     def settings(self) -> Mapping[str, SettingValue]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]  # subclasses are dataclasses
+        return {key: getattr(self, key) for key in _keys(type(self))}
 
     def check_levels(self, in_levels: Sequence[LevelSpec]) -> None:
         """Any pyramid of at least one level: strides double, channels are the same everywhere."""
@@ -82,8 +83,9 @@ class FixedHead(FixedPart):
     ) -> CostFactors:
         return CostFactors(self.cost((), image_size, in_levels, num_classes), ())
 
+    @abstractmethod
     def _cost(self, channels: int, positions: int, num_classes: int) -> Cost:
-        raise TypeError(f"{type(self).__name__} must say what it costs: it has no `_cost`")
+        """Cost for `positions` cells over all levels."""
 
     def to_description(self) -> dict[str, Any]:
         return {"model": self.name, **self.settings}
@@ -96,7 +98,7 @@ def _towers(channels: int, positions: int, convs: int, *, norm: bool) -> Cost:
 
 @dataclass(frozen=True)
 class FcosHeadSpec(FixedHead):
-    """FCOS: per tower `convs` x (3x3 convolution, GroupNorm, ReLU); class scores, box distances, centre-ness."""
+    """FCOS: per tower `convs` x (3x3 convolution, GroupNorm, ReLU); class scores, distances, centre-ness."""
 
     name: ClassVar[str] = "fcos"
     preferred_neck: ClassVar[Mapping[str, SettingValue]] = {"levels": ("c3", "c4", "c5"), "extra_levels": 2}
@@ -119,8 +121,8 @@ class FcosHeadSpec(FixedHead):
         channels = in_levels[0].channels
         if channels % self.norm_groups:
             raise IncompatiblePartsError(
-                f"head 'fcos' needs channels that its {self.norm_groups} norm groups divide, but its levels have "
-                f"{channels} channels; change the neck's channels or the head's norm_groups"
+                f"head 'fcos' needs channels that its {self.norm_groups} norm groups divide, but its levels "
+                f"have {channels} channels; change the neck's channels or the head's norm_groups"
             )
 
     def _cost(self, channels: int, positions: int, num_classes: int) -> Cost:
@@ -159,9 +161,10 @@ class RetinaNetHeadSpec(FixedHead):
 class FasterRcnnHeadSpec(FixedHead):
     """Faster R-CNN: a region proposal network on every level, then a box head on each of `proposals` regions.
 
-    `proposals` is the number of regions kept per image at test time; the cost counts the box head that many times.
-    box_head "4conv1fc" is DetNAS's (four 3x3 convolutions with bias and batch norm on 7x7 cells, one fully connected
-    layer of 1024); "2fc" is torchvision's (two fully connected layers of 1024). Both as wide as the neck's channels.
+    `proposals` is the number of regions kept per image at test time; the cost counts the box head that many
+    times. box_head "4conv1fc" is DetNAS's (four 3x3 convolutions with bias and batch norm on 7x7 cells, one
+    fully connected layer of 1024); "2fc" is torchvision's (two fully connected layers of 1024). Both as wide
+    as the neck's channels.
     """
 
     name: ClassVar[str] = "faster-rcnn"
@@ -185,8 +188,8 @@ class FasterRcnnHeadSpec(FixedHead):
         super().check_levels(in_levels)
         if in_levels[0].stride != 4:
             raise IncompatiblePartsError(
-                f"head 'faster-rcnn' needs levels from stride 4 on, but the neck gives {describe_levels(in_levels)}; "
-                "give the neck levels [c2, c3, c4, c5]"
+                "head 'faster-rcnn' needs levels from stride 4 on, but the neck gives "
+                f"{describe_levels(in_levels)}; give the neck levels [c2, c3, c4, c5]"
             )
 
     def _cost(self, channels: int, positions: int, num_classes: int) -> Cost:
@@ -210,6 +213,7 @@ class FasterRcnnHeadSpec(FixedHead):
 
 
 def _keys(head: type[FixedHead]) -> tuple[str, ...]:
+    """The settings of a head: the fields of its dataclass."""
     return tuple(field.name for field in fields(head))  # type: ignore[arg-type]  # subclasses are dataclasses
 
 

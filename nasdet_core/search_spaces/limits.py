@@ -32,11 +32,7 @@ class Limit:
             raise LimitError(f"limit: metric {' or '.join(METRICS)} was expected, but {self.metric!r} came")
         if self.part is not None and self.part not in ROLES:
             raise LimitError(f"limit: part {', '.join(ROLES)} or none was expected, but {self.part!r} came")
-        if (
-            isinstance(self.max, bool)
-            or not isinstance(self.max, int | float)
-            or not 0 < self.max < float("inf")
-        ):
+        if not _is_positive_number(self.max):
             raise LimitError(f"limit on {self.metric}: max must be a positive number, but {self.max!r} came")
         if self.image_size is not None:
             try:
@@ -86,7 +82,7 @@ def reachable(space: DetectorSpace, limit: Limit) -> tuple[int, int]:
 
 
 def check_reachable(space: DetectorSpace, limits: Sequence[Limit]) -> None:
-    """Raise LimitError for a limit that nothing in the space satisfies, with the smallest and largest value."""
+    """Raise LimitError, with the smallest and largest value, for a limit that nothing satisfies."""
     for limit in limits:
         smallest, largest = reachable(space, limit)
         if _factors(space, limit) is not None and not limit.allows(smallest):
@@ -97,7 +93,7 @@ def check_reachable(space: DetectorSpace, limits: Sequence[Limit]) -> None:
 
 
 class FeasibleSampler:
-    """Uniform samples among the genotypes that satisfy every limit, by rejection with a bounded number of attempts."""
+    """Uniform samples among the genotypes that satisfy every limit, by bounded rejection."""
 
     def __init__(self, space: DetectorSpace, limits: Sequence[Limit]) -> None:
         self.space = space
@@ -111,7 +107,10 @@ class FeasibleSampler:
     def sample(
         self, rng: random.Random, attempts: int = DEFAULT_ATTEMPTS, exclude: Container[Genotype] = ()
     ) -> Genotype:
-        """A canonical genotype under all limits and not in `exclude`; SearchSpaceExhaustedError after `attempts`."""
+        """A canonical genotype under all limits, not in `exclude`.
+
+        SearchSpaceExhaustedError, with the numbers, after `attempts` draws.
+        """
         smallest: dict[Limit, int] = {}
         repeated = 0
         for _ in range(attempts):
@@ -144,12 +143,16 @@ class FeasibleSampler:
         )
 
 
+def _is_positive_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
 def _metric_of(cost: Cost, metric: Metric) -> int:
     return cost.macs if metric == "macs" else cost.params
 
 
 def _factors(space: DetectorSpace, limit: Limit) -> CostFactors | None:
-    """The limited quantity as a sum over all blocks of the detector; None when some part's cost is not a sum."""
+    """The limited quantity as a sum over all blocks of the detector; None when some part's is not a sum."""
     image_size = limit.counted_size()
     constant = Cost(0, 0)
     choices: list[tuple[Cost, ...]] = []

@@ -1,7 +1,7 @@
 """The parts this version knows, by their public names, and the way from a description to a part.
 
-The names are public API (search specifications, POST /v1/searches). A description is what a specification holds:
-`{space: NAME, ...}` for a space that can be searched, `{model: NAME, ...}` for a fixed part.
+The names are public API (search specifications, POST /v1/searches). A description is what a specification
+holds: `{space: NAME, ...}` for a space that can be searched, `{model: NAME, ...}` for a fixed part.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def build_named(name: str, settings: Mapping[str, Any] | None = None) -> Part:
 
 
 def build_part(role: Role, description: Mapping[str, Any]) -> Part:
-    """Build the part of a description such as `{space: detnas-300m, width: 0.5}` or `{model: fpn, channels: 64}`."""
+    """Build the part of a description, e.g. `{space: detnas-300m, width: 0.5}`, `{model: fpn}`."""
     name = part_name(role, description)
     settings = {key: value for key, value in description.items() if key not in ("space", "model")}
     return SPACES[name].build(name, settings)
@@ -95,7 +95,7 @@ def build_part(role: Role, description: Mapping[str, Any]) -> Part:
 
 def part_name(role: Role, description: Mapping[str, Any]) -> str:
     """The name a description gives, checked to be known and of this role, under the right keyword."""
-    if not isinstance(description, Mapping) or not all(isinstance(key, str) for key in description):
+    if not _is_description(description):
         raise SettingError(
             f"{role}: a mapping such as {_example(role)} was expected, but {str(description)[:80]!r} came"
         )
@@ -114,6 +114,10 @@ def part_name(role: Role, description: Mapping[str, Any]) -> str:
             f"write {{{SPACES[name].keyword}: {name}}}"
         )
     return name
+
+
+def _is_description(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
 def _example(role: Role) -> str:

@@ -1,4 +1,7 @@
-"""Published DetNAS architectures (Chen et al. 2019, arXiv:1903.10979; encodings of megvii-model/ShuffleNet-Series)."""
+"""Published DetNAS architectures (Chen et al. 2019, arXiv:1903.10979).
+
+The encodings are those of the authors' repository megvii-model/ShuffleNet-Series.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from nasdet_core.errors import IncompatiblePartsError
 from nasdet_core.search_spaces.base import LevelSpec
@@ -19,7 +20,7 @@ def select_levels(what: str, wanted: Sequence[str], available: Sequence[LevelSpe
         if name not in by_name:
             raise IncompatiblePartsError(
                 f"{what} needs level {name!r}, but the backbone gives {describe_levels(available)}; "
-                f"choose its levels among these"
+                "choose its levels among these"
             )
     return tuple(by_name[name] for name in wanted)
 
@@ -28,11 +29,11 @@ def check_doubling(what: str, levels: Sequence[LevelSpec]) -> None:
     """Raise IncompatiblePartsError unless each level has twice the stride of the one before it."""
     if not levels:
         raise IncompatiblePartsError(f"{what} needs at least one level, but got none")
-    for finer, coarser in zip(levels, levels[1:], strict=False):
+    for finer, coarser in pairwise(levels):
         if coarser.stride != 2 * finer.stride:
             raise IncompatiblePartsError(
-                f"{what} needs levels whose strides double, but {coarser.name} (stride {coarser.stride}) follows "
-                f"{finer.name} (stride {finer.stride}); give consecutive levels from fine to coarse"
+                f"{what} needs levels whose strides double, but {coarser.name} (stride {coarser.stride}) "
+                f"follows {finer.name} (stride {finer.stride}); give consecutive levels from fine to coarse"
             )
 
 

@@ -1,8 +1,7 @@
-"""Reading the settings of a part's description: every key is known or refused by name, every value is checked."""
+"""Reading the settings of a description: every key is known or refused by name, every value is checked."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -30,10 +29,9 @@ def whole_number(what: str, value: object, low: int, high: int) -> int:
 
 
 def real_number(what: str, value: object, low: float, high: float) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]  # narrowed by is_number
-        raise SettingError(f"{what}: a number from {low:g} to {high:g} was expected, but {value!r} came")
-    return float(value)  # type: ignore[arg-type]  # narrowed by is_number
+    if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+        return float(value)  # comparisons with NaN are false, so it does not get here
+    raise SettingError(f"{what}: a number from {low:g} to {high:g} was expected, but {value!r} came")
 
 
 def one_of(what: str, value: object, known: tuple[str, ...]) -> str:
@@ -80,6 +78,7 @@ def _parse_genotype_text(text: str, length: int) -> Genotype:
     for word in words:
         if not CHOICE.fullmatch(word):
             raise GenotypeError(
-                f"genotype: whole numbers such as '2 1 2 0 ...' or 'all-0' were expected, but {word[:40]!r} came"
+                "genotype: whole numbers such as '2 1 2 0 ...' or 'all-0' were expected, "
+                f"but {word[:40]!r} came"
             )
     return tuple(int(word) for word in words)

@@ -1,8 +1,8 @@
-"""DetNAS backbones: a chain of ShuffleNetV2-like choice blocks (Chen et al. 2019, arXiv:1903.10979, section 3.3).
+"""DetNAS backbones: a chain of ShuffleNetV2-like choice blocks (Chen et al. 2019, arXiv:1903.10979).
 
-Stem, then four stages; the first block of each stage halves the resolution, and every block is one of four candidates.
-detnas-300m has 20 blocks (4**20 paths), detnas-1.3g has 40; detnas-3.8g is detnas-1.3g made wider. Costs follow the
-convolutions one by one, so they hold for any width and any image size.
+Stem, then four stages; the first block of each stage halves the resolution, and every block is one of four
+candidates. detnas-300m has 20 blocks (4**20 paths), detnas-1.3g has 40; detnas-3.8g is detnas-1.3g made
+wider. Costs follow the convolutions one by one, so they hold for any width and any image size.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from nasdet_core.errors import SettingError, UnknownNameError
@@ -33,8 +34,8 @@ CANDIDATES = ("shuffle_3x3", "shuffle_5x5", "shuffle_7x7", "xception_3x3")
 KERNELS = (3, 5, 7, 3)  # of candidate 0..3; also the kernel of the projection branch at stride 2
 XCEPTION = 3  # index of the candidate whose main branch is three depthwise-separable convolutions
 
-# How a stride-1 block divides its channels. "shuffle" is DetNAS's method 1 (channel shuffle with two groups, then
-# halves), used while weights are shared; "even_odd" is method 2, used by every published single network.
+# How a stride-1 block divides its channels. "shuffle" is DetNAS's method 1 (channel shuffle with two groups,
+# then halves), used while weights are shared; "even_odd" is method 2, used by every published single network.
 SPLITS = ("shuffle", "even_odd")
 
 STAGE_STRIDES = (4, 8, 16, 32)
@@ -98,10 +99,10 @@ class DetNasBackbone(ChoicePart):
         object.__setattr__(self, "width", real_number(f"{self.name}: width", self.width, 0.01, 8.0))
         one_of(f"{self.name}: split", self.split, SPLITS)
         widths = (self.stem_channels, *self.stage_channels)
-        if any(wider <= narrower for narrower, wider in zip(widths, widths[1:], strict=False)):
+        if any(wider <= narrower for narrower, wider in pairwise(widths)):
             raise SettingError(
-                f"{self.name}: width {self.width:g} gives stem and stages of {widths} channels, but each must be wider "
-                "than the one before it; use a larger width"
+                f"{self.name}: each stage must be wider than the one before it, but width {self.width:g} "
+                f"gives {widths} channels for stem and stages; use a larger width"
             )
         if self.genotype is not None:
             validate_genotype(self._choice_blocks, self.genotype)
@@ -115,7 +116,7 @@ class DetNasBackbone(ChoicePart):
     def settings(self) -> Mapping[str, SettingValue]:
         return {"width": self.width, "split": self.split}
 
-    # --- structure ---------------------------------------------------------------------------------------------------
+    # --- structure ------------------------------------------------------------------------------------------
 
     @property
     def stage_blocks(self) -> tuple[int, ...]:
@@ -174,13 +175,13 @@ class DetNasBackbone(ChoicePart):
     def fixed(self, genotype: Genotype, *, from_scratch: bool = False) -> DetNasBackbone:
         """The backbone with its choices fixed.
 
-        Weights are not portable between the split methods: what inherits supernet weights keeps the supernet's split,
-        what is trained `from_scratch` uses DetNAS's method 2.
+        Weights are not portable between the split methods: what inherits supernet weights keeps the
+        supernet's split, what is trained `from_scratch` uses DetNAS's method 2.
         """
         split = "even_odd" if from_scratch else self.split
         return replace(self, genotype=self.encoding(genotype), split=split)
 
-    # --- cost --------------------------------------------------------------------------------------------------------
+    # --- cost -----------------------------------------------------------------------------------------------
 
     def cost(self, genotype: Genotype, image_size: ImageSize) -> Cost:
         """Stem and blocks, which is what a detector runs and what DetNAS limits."""
@@ -202,7 +203,7 @@ class DetNasBackbone(ChoicePart):
         return convolution(3, self.stem_channels, 3, positions, bias=True, norm=True)
 
     def supernet_params(self) -> int:
-        """Parameters of the module that holds every candidate of every block; nothing is shared between candidates."""
+        """Parameters of the module that holds every candidate of every block; candidates share nothing."""
         tables = self._tables(CLASSIFIER_IMAGE_SIZE)
         return self.stem_cost(CLASSIFIER_IMAGE_SIZE).params + sum(c.params for table in tables for c in table)
 
@@ -237,7 +238,7 @@ class DetNasBackbone(ChoicePart):
             for layer in self.layers
         )
 
-    # --- description -------------------------------------------------------------------------------------------------
+    # --- description ----------------------------------------------------------------------------------------
 
     def to_description(self) -> dict[str, Any]:
         description: dict[str, Any] = {"space": self.name, "width": self.width, "split": self.split}
@@ -298,14 +299,10 @@ def _projection_branch(channels: int, kernel: int, positions: int) -> Cost:
 def backbone_from_description(space: str, description: Mapping[str, Any]) -> DetNasBackbone:
     """Read `{width, split, genotype}`; without `genotype` the backbone is searched."""
     refuse_unknown_keys(f"backbone {space!r}", description, ("width", "split", "genotype"))
-    given = {"width": 1.0, "genotype": None, **description}
+    given = {"width": 1.0, "split": None, "genotype": None, **description}
     genotype = None
     if given["genotype"] is not None:
         genotype = parse_genotype(given["genotype"], sum(SHAPES[space].stage_blocks))
-    default_split = "shuffle" if genotype is None else "even_odd"
-    return DetNasBackbone(
-        name=space,
-        width=given["width"],
-        split=given["split"] if "split" in given else default_split,
-        genotype=genotype,
-    )
+    if "split" not in description:
+        given["split"] = "shuffle" if genotype is None else "even_odd"
+    return DetNasBackbone(name=space, width=given["width"], split=given["split"], genotype=genotype)
