@@ -1,0 +1,151 @@
+"""Which pictures train, which steer the search, which are reported. Needs nothing but the standard library.
+
+* train + val + test: search on val, report on test.
+* train + val (or train + test): a seeded search split is taken out of train; the other set is reported. It
+  has a fifth of the training pictures, at most 5000, which on COCO is the number of DetNAS (Chen et al.
+  2019, arXiv:1903.10979, section 4).
+* one set: train, search and report (60 : 20 : 20) are drawn by seed.
+
+Finalists and baseline train on `final`: train, plus the search split when that came out of train. The seed
+belongs to the dataset version, so two searches on one version see the same splits.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nasdet_core.data.defects import DefectLog
+from nasdet_core.data.in_memory import Dataset, ImageRecord
+from nasdet_core.errors import DatasetError
+
+ROLES = ("train", "search", "report", "final")
+SEARCH_SHARE = 0.2
+SEARCH_MAXIMUM = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """Files of each role, and the name under which a result on that role is shown ('val', 'train:search')."""
+
+    train: tuple[str, ...]
+    search: tuple[str, ...]
+    report: tuple[str, ...]
+    final: tuple[str, ...]
+    names: Mapping[str, str]
+    seed: int
+
+    def files(self, role: str) -> tuple[str, ...]:
+        return {"train": self.train, "search": self.search, "report": self.report, "final": self.final}[role]
+
+
+def assign_splits(dataset: Dataset, seed: int = 0) -> SplitPlan:
+    """Give every picture its role by the rules above; a split without any box cannot be searched or
+    reported on."""
+    usable = {name: records for name, records in dataset.splits.items() if _boxes(records)}
+    known = [name for name in ("train", "val", "test") if name in usable]
+    if len(usable) == 1:
+        return _from_one_set(*next(iter(usable.items())), seed)
+    if "train" not in usable or len(known) < 2:
+        names = ", ".join(sorted(usable)) or "none"
+        raise DatasetError(
+            f"expected splits train and val, train, val and test, or a single set with boxes in "
+            f"{dataset.root}, found {names}; rename the split files"
+        )
+    train = _files(usable["train"])
+    if len(known) == 3:
+        return SplitPlan(
+            train=train,
+            search=_files(usable["val"]),
+            report=_files(usable["test"]),
+            final=train,
+            names={"train": "train", "search": "val", "report": "test", "final": "train"},
+            seed=seed,
+        )
+    report = known[1]
+    held_out = min(SEARCH_MAXIMUM, max(1, round(SEARCH_SHARE * len(train))))
+    rest, search = _draw(usable["train"], (held_out,), seed, dataset)
+    return SplitPlan(
+        train=rest,
+        search=search,
+        report=_files(usable[report]),
+        final=train,
+        names={"train": "train:rest", "search": "train:search", "report": report, "final": "train"},
+        seed=seed,
+    )
+
+
+def drop_repeated(
+    splits: Mapping[str, tuple[ImageRecord, ...]], log: DefectLog
+) -> dict[str, tuple[ImageRecord, ...]]:
+    """A picture named by two splits stays in the one that measures (test before val before others)."""
+    order = sorted(splits, key=lambda name: {"test": 0, "val": 1}.get(name, 2))
+    owner: dict[str, str] = {}
+    for name in order:
+        for record in splits[name]:
+            first = owner.setdefault(record.file, name)
+            if first != name:
+                log.add(
+                    "picture_in_two_splits",
+                    f"picture {record.file} is in {name} and {first}; left out of {name}",
+                )
+    return {
+        name: tuple(record for record in records if owner[record.file] == name)
+        for name, records in splits.items()
+    }
+
+
+def no_boxes_left(splits: Mapping[str, tuple[ImageRecord, ...]]) -> bool:
+    return not any(_boxes(records) for records in splits.values())
+
+
+def _from_one_set(name: str, records: Sequence[ImageRecord], seed: int) -> SplitPlan:
+    if len(records) < 3:
+        raise DatasetError(
+            f"expected at least 3 usable pictures to draw train, search and report splits from {name!r}, "
+            f"found {len(records)}"
+        )
+    share = min(SEARCH_MAXIMUM, max(1, round(SEARCH_SHARE * len(records))))
+    train, search, report = _draw(records, (share, share), seed, None)
+    return SplitPlan(
+        train=train,
+        search=search,
+        report=report,
+        final=tuple(sorted((*train, *search))),
+        names={
+            "train": f"{name}:train",
+            "search": f"{name}:search",
+            "report": f"{name}:report",
+            "final": f"{name}:train+search",
+        },
+        seed=seed,
+    )
+
+
+def _draw(
+    records: Sequence[ImageRecord], shares: Sequence[int], seed: int, dataset: Dataset | None
+) -> tuple[tuple[str, ...], ...]:
+    """(what is left, first share, second share ...), each in file order."""
+    files = sorted(record.file for record in records)
+    if sum(shares) >= len(files):
+        where = f" in {dataset.root}" if dataset is not None else ""
+        raise DatasetError(
+            f"expected at least 2 usable training pictures to split{where}, found {len(files)}"
+        )
+    shuffled = list(files)
+    random.Random(f"nasdet-splits:{seed}").shuffle(shuffled)
+    drawn: list[tuple[str, ...]] = []
+    start = 0
+    for share in shares:
+        drawn.append(tuple(sorted(shuffled[start : start + share])))
+        start += share
+    return (tuple(sorted(shuffled[start:])), *drawn)
+
+
+def _files(records: Sequence[ImageRecord]) -> tuple[str, ...]:
+    return tuple(record.file for record in records)
+
+
+def _boxes(records: Sequence[ImageRecord]) -> int:
+    return sum(len(record.annotation) for record in records)
