@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -135,7 +135,7 @@ class DetectorSpace:
             self.parts[role].validate(genes)
 
     def canonical(self, genotype: Genotype) -> Genotype:
-        self.validate(genotype)
+        validate_genotype(self.blocks, genotype)
         genes = self.split(genotype)
         return _joined(part.canonical(genes[role]) for role, part in self.parts.items())
 
@@ -219,11 +219,11 @@ class DetectorSpace:
 
 def check_image_size(image_size: ImageSize) -> None:
     """Raise SettingError unless it is (height, width) in pixels."""
-    if len(image_size) != 2:
+    if not isinstance(image_size, Sequence) or len(image_size) != 2:
         raise SettingError(f"image_size: (height, width) was expected, but {image_size!r} came")
     for side in image_size:
         whole_number("image_size: height and width", side, 1, MAX_IMAGE_SIDE)
 
 
-def _joined(genes: Any) -> Genotype:
+def _joined(genes: Iterable[Genotype]) -> Genotype:
     return tuple(choice for part in genes for choice in part)

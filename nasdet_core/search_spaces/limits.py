@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from nasdet_core.errors import LimitError, SearchSpaceExhaustedError, SettingError
 from nasdet_core.search_spaces.base import ROLES, Cost, CostFactors, Genotype, ImageSize, Role
 from nasdet_core.search_spaces.detector_space import DetectorSpace, check_image_size
+from nasdet_core.search_spaces.settings import refuse_unknown_keys
 
 Metric = Literal["macs", "params"]
 METRICS: tuple[Metric, ...] = ("macs", "params")
@@ -39,6 +40,23 @@ class Limit:
                 check_image_size(self.image_size)
             except SettingError as error:
                 raise LimitError(f"limit on {self.metric}: {error}") from error
+            object.__setattr__(self, "image_size", tuple(self.image_size))
+
+    @classmethod
+    def from_json(cls, description: Mapping[str, Any], default_image_size: ImageSize | None = None) -> Limit:
+        """Read `{metric, max, part, image_size}`; without image_size MACs are counted at the default."""
+        refuse_unknown_keys("limit", description, ("metric", "max", "part", "image_size"))
+        for key in ("metric", "max"):
+            if key not in description:
+                raise LimitError(f"limit: metric and max were expected, but {key!r} is missing")
+        given = {"part": None, "image_size": None, **description}
+        if given["image_size"] is None:
+            given["image_size"] = default_image_size
+        return cls(**given)
+
+    def to_json(self) -> dict[str, Any]:
+        size = None if self.image_size is None else list(self.image_size)
+        return {"metric": self.metric, "max": self.max, "part": self.part, "image_size": size}
 
     def value(self, space: DetectorSpace, genotype: Genotype) -> int:
         """The limited quantity of one candidate."""

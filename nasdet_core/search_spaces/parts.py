@@ -65,6 +65,9 @@ SPACES: Mapping[str, PartEntry] = {
 }
 
 
+_TAKES_PREFERENCES = ("fpn",)  # necks that have the settings `levels` and `extra_levels`
+
+
 def list_spaces() -> tuple[str, ...]:
     """Every public name, in the order of the registry."""
     return tuple(SPACES)
@@ -142,6 +145,3 @@ def build_neck(description: Mapping[str, Any], head: HeadPart) -> NeckPart:
     name = part_name("neck", description)
     preferred = head.preferred_neck if name in _TAKES_PREFERENCES else {}
     return cast(NeckPart, build_part("neck", {**preferred, **description}))
-
-
-_TAKES_PREFERENCES = ("fpn",)  # necks that have the settings `levels` and `extra_levels`
