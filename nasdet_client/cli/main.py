@@ -51,7 +51,9 @@ def _main(
 @app.command()
 @command
 def demo(
-    home: Annotated[Path, typer.Option(help="Folder of the demo's platform and data.")] = Path(".nasdet/demo"),
+    home: Annotated[Path, typer.Option(help="Folder of the demo's platform and data.")] = Path(
+        ".nasdet/demo"
+    ),
     as_json: JsonOption = False,
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
@@ -108,7 +110,7 @@ def run(
 def up(
     home: HomeOption = None,
     host: Annotated[str, typer.Option(help="Address to listen on (this machine only).")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")] = 8765,
     data_directories: Annotated[
         list[Path] | None, typer.Option("--data", help="A dataset's folder to make known; may be repeated.")
     ] = None,
@@ -118,13 +120,17 @@ def up(
     """Start the platform on this machine and keep it running until Ctrl-C."""
     notes = error_console()
     folder = Home(home or default_home())
-    with Embedded(folder, host=host, port=port, workers=workers, threads=threads, notify=notes.print) as platform:
+    with Embedded(
+        folder, host=host, port=port, workers=workers, threads=threads, notify=notes.print
+    ) as platform:
         for directory in data_directories or []:
             name = folder.register_dataset(directory)
             with platform.client() as client:
                 client.create_dataset(name)
             notes.print(f"dataset {name}: {directory}")
-        notes.print(f"nasdet is up: {platform.url}, home {folder.path}, token in {folder.token_file}; Ctrl-C stops it")
+        notes.print(
+            f"nasdet is up: {platform.url}, home {folder.path}, token in {folder.token_file}; Ctrl-C stops it"
+        )
         _wait_for_signal()
 
 
@@ -132,7 +138,7 @@ def up(
 @command
 def doctor(
     home: HomeOption = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port that `nasdet up` would use.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port that `nasdet up` would use.")] = 8765,
     as_json: JsonOption = False,
 ) -> None:
     """Check this machine: Python, torch pair, device, disk, port, home. Exit code 1 when something will not work."""

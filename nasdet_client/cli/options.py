@@ -13,19 +13,27 @@ HOME_HELP = "Folder of the embedded platform (default: $NASDET_HOME, else ~/.nas
 HomeOption = Annotated[Path | None, typer.Option("--home", help=HOME_HELP)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, max=64, help="Worker processes (default: 2, at most one per core).")
+    int | None,
+    typer.Option("--workers", min=1, max=64, help="Worker processes (default: 2, at most one per core)."),
 ]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
-        "--threads", min=1, max=256, help="Threads per worker (default: half of the cores). Part of what repeats a run."
+        "--threads",
+        min=1,
+        max=256,
+        help="Threads per worker (default: half of the cores). Part of what repeats a run.",
     ),
 ]
 UrlOption = Annotated[
-    str | None, typer.Option("--url", help="Address of the API (default: $NASDET_URL, else the home's running platform).")
+    str | None,
+    typer.Option(
+        "--url", help="Address of the API (default: $NASDET_URL, else the home's running platform)."
+    ),
 ]
 TokenOption = Annotated[
-    str | None, typer.Option("--token", help="Access token (default: $NASDET_TOKEN, else the home's token file).")
+    str | None,
+    typer.Option("--token", help="Access token (default: $NASDET_TOKEN, else the home's token file)."),
 ]
 
 

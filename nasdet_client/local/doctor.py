@@ -37,7 +37,11 @@ def _python() -> Finding:
     version = platform.python_version()
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
         return Finding("python", "ok", version)
-    return Finding("python", "fails", f"expected 3.11 to 3.13, but this is {version}; make an environment with one of them")
+    return Finding(
+        "python",
+        "fails",
+        f"expected 3.11 to 3.13, but this is {version}; make an environment with one of them",
+    )
 
 
 def _torch() -> Finding:
@@ -59,7 +63,11 @@ def _torch() -> Finding:
             "install a matching pair, e.g. with: pip install -c constraints.txt 'nasdet[worker]'",
         )
     if kept != [0]:
-        return Finding("torch", "fails", f"{pair}: non-maximum suppression gave {kept} where [0] is right; reinstall them")
+        return Finding(
+            "torch",
+            "fails",
+            f"{pair}: non-maximum suppression gave {kept} where [0] is right; reinstall them",
+        )
     return Finding("torch", "ok", pair)
 
 
@@ -71,8 +79,14 @@ def _device() -> Finding:
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-        return Finding("device", "ok", f"CUDA {torch.version.cuda}: {names}, {properties.total_memory / 2**30:.0f} GiB")
-    return Finding("device", "warning", "no CUDA device; workers use the CPU, which only suits small pictures and networks")
+        return Finding(
+            "device", "ok", f"CUDA {torch.version.cuda}: {names}, {properties.total_memory / 2**30:.0f} GiB"
+        )
+    return Finding(
+        "device",
+        "warning",
+        "no CUDA device; workers use the CPU, which only suits small pictures and networks",
+    )
 
 
 def _machine() -> Finding:
@@ -87,7 +101,9 @@ def _sqlite() -> Finding:
     if sqlite3.sqlite_version_info >= (3, 35):
         return Finding("sqlite", "ok", sqlite3.sqlite_version)
     return Finding(
-        "sqlite", "fails", f"expected 3.35 or newer, but Python was built with {sqlite3.sqlite_version}; use another Python"
+        "sqlite",
+        "fails",
+        f"expected 3.35 or newer, but Python was built with {sqlite3.sqlite_version}; use another Python",
     )
 
 
@@ -96,7 +112,9 @@ def _disk(home: Path) -> Finding:
     free = shutil.disk_usage(there).free
     text = f"{free / 2**30:.1f} GiB free at {there}"
     if free < MINIMUM_FREE_BYTES:
-        return Finding("disk", "fails", f"{text}; {MINIMUM_FREE_BYTES // 2**20} MiB are needed, make room or use --home")
+        return Finding(
+            "disk", "fails", f"{text}; {MINIMUM_FREE_BYTES // 2**20} MiB are needed, make room or use --home"
+        )
     return Finding("disk", "ok" if free > 5 * 2**30 else "warning", text)
 
 
@@ -113,10 +131,16 @@ def _home(home: Path) -> Finding:
     except FileNotFoundError:
         return Finding("home", "ok", f"{home} is empty")
     except (ValueError, KeyError, TypeError) as error:
-        return Finding("home", "fails", f"{home / 'home.json'} cannot be understood ({error}); choose another --home")
+        return Finding(
+            "home", "fails", f"{home / 'home.json'} cannot be understood ({error}); choose another --home"
+        )
     if schema > HOME_SCHEMA:
-        return Finding("home", "fails", f"{home} was written by a newer nasdet (schema {schema}); use that version")
-    return Finding("home", "ok", f"{home}, {'open in a running platform' if _is_locked(home) else 'not open'}")
+        return Finding(
+            "home", "fails", f"{home} was written by a newer nasdet (schema {schema}); use that version"
+        )
+    return Finding(
+        "home", "ok", f"{home}, {'open in a running platform' if _is_locked(home) else 'not open'}"
+    )
 
 
 def _is_locked(home: Path) -> bool:
@@ -137,5 +161,9 @@ def _port(port: int) -> Finding:
         try:
             listener.bind(("127.0.0.1", port))
         except OSError as error:
-            return Finding("port", "warning", f"{port} cannot be used ({error.strerror}); give `nasdet up` another --port")
+            return Finding(
+                "port",
+                "warning",
+                f"{port} cannot be used ({error.strerror}); give `nasdet up` another --port",
+            )
     return Finding("port", "ok", f"{port} is free")

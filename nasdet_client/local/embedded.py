@@ -28,7 +28,9 @@ from nasdet_client.sdk import NasdetClient
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
-HEALTHY_AFTER_S = 10.0  # a child that ran this long starts again at once; one that dies sooner waits longer and longer
+HEALTHY_AFTER_S = (
+    10.0  # a child that ran this long starts again at once; one that dies sooner waits longer and longer
+)
 MAX_RESTART_PAUSE_S = 10.0
 
 
@@ -88,7 +90,9 @@ class Embedded:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -99,12 +103,16 @@ class Embedded:
         except BaseException:
             self._socket.close()
             raise
-        self._watched, self._held = os.pipe()  # children read the first end; the second closes when this process ends
+        self._watched, self._held = (
+            os.pipe()
+        )  # children read the first end; the second closes when this process ends
         os.set_inheritable(self._watched, True)
         port = self._socket.getsockname()[1]
         self.url = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{port}"
         try:
-            self._start_child("api", "services.api", ["--fd", str(self._socket.fileno())], (self._socket.fileno(),))
+            self._start_child(
+                "api", "services.api", ["--fd", str(self._socket.fileno())], (self._socket.fileno(),)
+            )
             self._wait_until_ready()
             self._start_child("searcher", "services.searcher", [])
             for number in range(self._workers):
@@ -139,7 +147,9 @@ class Embedded:
     def client(self, *, patience_s: float = 120.0) -> NasdetClient:
         token = self.home.token()
         if token is None:
-            raise CommandError(f"there is no token in {self.home.token_file}; the API should have written it", 1)
+            raise CommandError(
+                f"there is no token in {self.home.token_file}; the API should have written it", 1
+            )
         return NasdetClient(self.url, token, patience_s=patience_s)
 
     def processes(self) -> Mapping[str, int]:
@@ -148,7 +158,9 @@ class Embedded:
 
     # --- children -------------------------------------------------------------------------------------------------
 
-    def _start_child(self, name: str, module: str, arguments: list[str], pass_fds: tuple[int, ...] = ()) -> None:
+    def _start_child(
+        self, name: str, module: str, arguments: list[str], pass_fds: tuple[int, ...] = ()
+    ) -> None:
         child = _Child(name, module, ["--home", str(self.home.path), *arguments], pass_fds)
         self._children.append(child)
         self._launch(child)
@@ -179,7 +191,8 @@ class Embedded:
                         return
             time.sleep(0.05)
         raise CommandError(
-            f"the API did not answer within {START_TIMEOUT_S:.0f} s; its log is {self.home.logs / 'api.log'}", 1
+            f"the API did not answer within {START_TIMEOUT_S:.0f} s; its log is {self.home.logs / 'api.log'}",
+            1,
         )
 
     def _keep_alive(self) -> None:
@@ -214,7 +227,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise CommandError(f"port {port} of {host} is in use; choose another one with --port") from error
-        raise CommandError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from error
+        raise CommandError(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another --port"
+        ) from error
     listener.set_inheritable(True)
     return listener
 

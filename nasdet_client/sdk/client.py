@@ -27,14 +27,19 @@ class NasdetClient:
         self.url = url.rstrip("/")
         self._patience_s = patience_s
         self._http = httpx.Client(
-            base_url=self.url, timeout=timeout_s, headers={"Authorization": f"Bearer {token}"}, trust_env=False
+            base_url=self.url,
+            timeout=timeout_s,
+            headers={"Authorization": f"Bearer {token}"},
+            trust_env=False,
         )
         self._cached: dict[str, tuple[str, Json]] = {}  # path -> (ETag, body)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -70,7 +75,11 @@ class NasdetClient:
         """Start a search. With a key, the same body sent again gives the search that is there already."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return self._json(
-            "POST", "/v1/searches", json=dict(specification), headers=headers, repeatable=bool(idempotency_key)
+            "POST",
+            "/v1/searches",
+            json=dict(specification),
+            headers=headers,
+            repeatable=bool(idempotency_key),
         )
 
     def searches(self) -> list[Json]:
@@ -118,7 +127,9 @@ class NasdetClient:
             if cursor is None:
                 return
 
-    def _json(self, method: str, path: str, *, repeatable: bool, cached: bool = False, **request: Any) -> Json:
+    def _json(
+        self, method: str, path: str, *, repeatable: bool, cached: bool = False, **request: Any
+    ) -> Json:
         known = self._cached.get(path) if cached else None
         if known:
             request["headers"] = {**request.get("headers", {}), "If-None-Match": known[0]}
@@ -159,7 +170,8 @@ def _checked(response: httpx.Response) -> httpx.Response:
     if not isinstance(problem, dict):
         problem = {}
     fields = tuple(
-        FieldError(_location(entry.get("loc", "")), str(entry.get("msg", ""))) for entry in problem.get("errors", [])
+        FieldError(_location(entry.get("loc", "")), str(entry.get("msg", "")))
+        for entry in problem.get("errors", [])
     )
     title = problem.get("title") or f"HTTP {response.status_code}"
     raise ApiError(response.status_code, title, problem.get("detail") or response.text[:300] or title, fields)

@@ -1,0 +1,115 @@
+"""Summaries and check reports as text for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from nasdet_client.cli.output import console, say
+from nasdet_client.cli.progress import describe_search, describe_seconds
+
+Json = Mapping[str, Any]
+
+ROWS = (("final", "winner"), ("baseline", "baseline"), ("control", "random control"))
+
+
+def print_report(summary: Json) -> None:
+    """The result table and the sentences that belong to it; of an unfinished search what is known so far."""
+    search = summary["search"]
+    say(f"search {search['id']} {search.get('name') or ''} {search['state']}".replace("  ", " "))
+    if search.get("reason"):
+        say(str(search["reason"]))
+    if summary.get("best"):
+        _print_best(summary)
+    if summary.get("final"):
+        console().print(_result_table(summary))
+    for line in _remarks(summary):
+        say(line)
+
+
+def _print_best(summary: Json) -> None:
+    best = summary["best"]
+    say(describe_search(dict(summary)))
+    say(f"best candidate: {' '.join(map(str, best['genotype']))}  ({best['architecture_id']})")
+    tied = best.get("tied_with") or []
+    if tied:
+        numbers = ", ".join(map(str, tied))
+        say(f"tied with it within one paired standard error: {len(tied)} candidates (trials {numbers})")
+    else:
+        say("no other candidate is within one paired standard error of it")
+
+
+def _result_table(summary: Json) -> Table:
+    table = Table(title=f"on split {summary['final']['split']!r}, median over seeds", title_justify="left")
+    for heading in ("detector", "AP", "± error", "spread over seeds", "AP50", "MACs", "parameters"):
+        table.add_column(heading, justify="left" if heading == "detector" else "right")
+    for key, name in ROWS:
+        row = summary.get(key)
+        if row:
+            table.add_row(name, *_cells(row))
+    return table
+
+
+def _cells(row: Json) -> list[str]:
+    if row.get("box_map") is None:
+        return [row.get("state", "failed"), "", "", "", *_costs(row)]
+    spread = row.get("spread")
+    return [
+        _percent(row["box_map"]),
+        _percent(row.get("standard_error")),
+        f"{_percent(spread[0])} to {_percent(spread[1])}" if spread else "",
+        _percent(row.get("box_ap50")),
+        *_costs(row),
+    ]
+
+
+def _costs(row: Json) -> list[str]:
+    return [f"{row['macs'] / 1e6:,.1f} M", f"{row['params'] / 1e6:,.2f} M"]
+
+
+def _percent(value: float | None) -> str:
+    """AP is 0..1 everywhere; times 100 only where it is printed."""
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _remarks(summary: Json) -> list[str]:
+    lines = []
+    supernet = summary.get("supernet") or {}
+    if supernet.get("mean_box_map") is not None:
+        line = f"supernet: mean AP of its candidates {_percent(supernet['mean_box_map'])}"
+        if supernet.get("baseline_box_map") is not None:
+            line += f", one path trained alike {_percent(supernet['baseline_box_map'])}"
+        lines.append(line)
+    if supernet.get("warning"):
+        lines.append(f"warning: {supernet['warning']}")
+    if summary.get("acceptance_rate") is not None:
+        lines.append(f"limits: {100 * summary['acceptance_rate']:.0f} % of uniform samples are within them")
+    timing = summary.get("timing_s") or {}
+    if timing.get("candidates_per_hour"):
+        lines.append(f"speed: {timing['candidates_per_hour']:,.0f} candidates per hour")
+    stages = [
+        f"{name} {describe_seconds(value)}"
+        for name, value in timing.items()
+        if name != "candidates_per_hour" and isinstance(value, int | float)
+    ]
+    if stages:
+        lines.append(f"time: {', '.join(stages)}")
+    if summary.get("verdict"):
+        lines.append(str(summary["verdict"]))
+    return lines
+
+
+def check_lines(report: Json) -> list[str]:
+    """A dataset's check as lines: what is there, then what is wrong."""
+    lines = [
+        f"{report['format'].upper()} format, {len(report['classes'])} classes: {', '.join(report['classes'])}"
+    ]
+    for name, split in report["splits"].items():
+        counts = ", ".join(f"{cls} {count}" for cls, count in split["boxes_per_class"].items())
+        lines.append(f"{name:8} {split['images']:>6} pictures  {split['boxes']:>7} boxes  ({counts})")
+    defects = report["defects"]
+    lines.append(f"{len(defects)} defects" if defects else "no defects found")
+    lines.extend(f"  {defect['message']}" for defect in defects)
+    return lines
