@@ -35,9 +35,7 @@ def check(
     try:
         with Progress(*columns, console=error_console(), transient=True) as bar:
             task = bar.add_task("check", total=None)
-            report = check_dataset(
-                directory, lambda done, total: bar.update(task, completed=done, total=total)
-            )
+            report = check_dataset(directory, lambda done, total: bar.update(task, completed=done, total=total))
     except NasDetError as error:
         raise CommandError(str(error)) from error
     if as_json:

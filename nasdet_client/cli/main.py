@@ -51,9 +51,7 @@ def _main(
 @app.command()
 @command
 def demo(
-    home: Annotated[Path, typer.Option(help="Folder of the demo's platform and data.")] = Path(
-        ".nasdet/demo"
-    ),
+    home: Annotated[Path, typer.Option(help="Folder of the demo's platform and data.")] = Path(".nasdet/demo"),
     as_json: JsonOption = False,
     workers: WorkersOption = None,
     threads: ThreadsOption = None,
@@ -120,17 +118,13 @@ def up(
     """Start the platform on this machine and keep it running until Ctrl-C."""
     notes = error_console()
     folder = Home(home or default_home())
-    with Embedded(
-        folder, host=host, port=port, workers=workers, threads=threads, notify=notes.print
-    ) as platform:
+    with Embedded(folder, host=host, port=port, workers=workers, threads=threads, notify=notes.print) as platform:
         for directory in data_directories or []:
             name = folder.register_dataset(directory)
             with platform.client() as client:
                 client.create_dataset(name)
             notes.print(f"dataset {name}: {directory}")
-        notes.print(
-            f"nasdet is up: {platform.url}, home {folder.path}, token in {folder.token_file}; Ctrl-C stops it"
-        )
+        notes.print(f"nasdet is up: {platform.url}, home {folder.path}, token in {folder.token_file}; Ctrl-C stops it")
         _wait_for_signal()
 
 

@@ -27,9 +27,7 @@ ThreadsOption = Annotated[
 ]
 UrlOption = Annotated[
     str | None,
-    typer.Option(
-        "--url", help="Address of the API (default: $NASDET_URL, else the home's running platform)."
-    ),
+    typer.Option("--url", help="Address of the API (default: $NASDET_URL, else the home's running platform)."),
 ]
 TokenOption = Annotated[
     str | None,

@@ -103,9 +103,7 @@ def _remarks(summary: Json) -> list[str]:
 
 def check_lines(report: Json) -> list[str]:
     """A dataset's check as lines: what is there, then what is wrong."""
-    lines = [
-        f"{report['format'].upper()} format, {len(report['classes'])} classes: {', '.join(report['classes'])}"
-    ]
+    lines = [f"{report['format'].upper()} format, {len(report['classes'])} classes: {', '.join(report['classes'])}"]
     for name, split in report["splits"].items():
         counts = ", ".join(f"{cls} {count}" for cls, count in split["boxes_per_class"].items())
         lines.append(f"{name:8} {split['images']:>6} pictures  {split['boxes']:>7} boxes  ({counts})")

@@ -52,14 +52,10 @@ def show(
 
 @command
 def cost(
-    name: Annotated[
-        str, typer.Argument(metavar="SPACE_OR_MODEL", help="A backbone of `nasdet spaces list`.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="SPACE_OR_MODEL", help="A backbone of `nasdet spaces list`.")],
     genotype: Annotated[
         str | None,
-        typer.Option(
-            help='Choices in network order, e.g. "2 1 2 0 ..."; `all-0` takes candidate 0 everywhere.'
-        ),
+        typer.Option(help='Choices in network order, e.g. "2 1 2 0 ..."; `all-0` takes candidate 0 everywhere.'),
     ] = None,
     image_size: Annotated[str | None, typer.Option(metavar="H,W", help="Pixels (default: 224,224).")] = None,
     width: Annotated[float | None, typer.Option(help="Factor on all channels (default: 1).")] = None,
@@ -74,9 +70,7 @@ def cost(
         return
     height, pixels = result["image_size"]
     backbone = result["parts"]["backbone"]
-    say(
-        f"{'backbone':12} {backbone['macs']:>15,} MACs at {height}x{pixels}  {backbone['params']:>12,} parameters"
-    )
+    say(f"{'backbone':12} {backbone['macs']:>15,} MACs at {height}x{pixels}  {backbone['params']:>12,} parameters")
     if "classifier" in backbone:
         whole = backbone["classifier"]
         say(f"{'ImageNet net':12} {whole['macs']:>15,} MACs at 224x224  {whole['params']:>12,} parameters")
@@ -86,9 +80,7 @@ def _size(text: str) -> tuple[int, int]:
     try:
         height, width = (int(side) for side in text.split(","))
     except ValueError as error:
-        raise CommandError(
-            f"--image-size: expected H,W in pixels such as 800,1088, but got {text!r}"
-        ) from error
+        raise CommandError(f"--image-size: expected H,W in pixels such as 800,1088, but got {text!r}") from error
     if min(height, width) < 1:
         raise CommandError(f"--image-size: expected H,W of at least 1 pixel, but got {text!r}")
     return height, width

@@ -79,9 +79,7 @@ def _device() -> Finding:
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
-        return Finding(
-            "device", "ok", f"CUDA {torch.version.cuda}: {names}, {properties.total_memory / 2**30:.0f} GiB"
-        )
+        return Finding("device", "ok", f"CUDA {torch.version.cuda}: {names}, {properties.total_memory / 2**30:.0f} GiB")
     return Finding(
         "device",
         "warning",
@@ -131,16 +129,10 @@ def _home(home: Path) -> Finding:
     except FileNotFoundError:
         return Finding("home", "ok", f"{home} is empty")
     except (ValueError, KeyError, TypeError) as error:
-        return Finding(
-            "home", "fails", f"{home / 'home.json'} cannot be understood ({error}); choose another --home"
-        )
+        return Finding("home", "fails", f"{home / 'home.json'} cannot be understood ({error}); choose another --home")
     if schema > HOME_SCHEMA:
-        return Finding(
-            "home", "fails", f"{home} was written by a newer nasdet (schema {schema}); use that version"
-        )
-    return Finding(
-        "home", "ok", f"{home}, {'open in a running platform' if _is_locked(home) else 'not open'}"
-    )
+        return Finding("home", "fails", f"{home} was written by a newer nasdet (schema {schema}); use that version")
+    return Finding("home", "ok", f"{home}, {'open in a running platform' if _is_locked(home) else 'not open'}")
 
 
 def _is_locked(home: Path) -> bool:

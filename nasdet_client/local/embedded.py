@@ -28,9 +28,7 @@ from nasdet_client.sdk import NasdetClient
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
-HEALTHY_AFTER_S = (
-    10.0  # a child that ran this long starts again at once; one that dies sooner waits longer and longer
-)
+HEALTHY_AFTER_S = 10.0  # a child that ran this long starts again at once; one that dies sooner waits longer and longer
 MAX_RESTART_PAUSE_S = 10.0
 
 
@@ -103,16 +101,12 @@ class Embedded:
         except BaseException:
             self._socket.close()
             raise
-        self._watched, self._held = (
-            os.pipe()
-        )  # children read the first end; the second closes when this process ends
+        self._watched, self._held = os.pipe()  # children read the first end; the second closes when this process ends
         os.set_inheritable(self._watched, True)
         port = self._socket.getsockname()[1]
         self.url = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{port}"
         try:
-            self._start_child(
-                "api", "services.api", ["--fd", str(self._socket.fileno())], (self._socket.fileno(),)
-            )
+            self._start_child("api", "services.api", ["--fd", str(self._socket.fileno())], (self._socket.fileno(),))
             self._wait_until_ready()
             self._start_child("searcher", "services.searcher", [])
             for number in range(self._workers):
@@ -147,9 +141,7 @@ class Embedded:
     def client(self, *, patience_s: float = 120.0) -> NasdetClient:
         token = self.home.token()
         if token is None:
-            raise CommandError(
-                f"there is no token in {self.home.token_file}; the API should have written it", 1
-            )
+            raise CommandError(f"there is no token in {self.home.token_file}; the API should have written it", 1)
         return NasdetClient(self.url, token, patience_s=patience_s)
 
     def processes(self) -> Mapping[str, int]:
@@ -158,9 +150,7 @@ class Embedded:
 
     # --- children -------------------------------------------------------------------------------------------------
 
-    def _start_child(
-        self, name: str, module: str, arguments: list[str], pass_fds: tuple[int, ...] = ()
-    ) -> None:
+    def _start_child(self, name: str, module: str, arguments: list[str], pass_fds: tuple[int, ...] = ()) -> None:
         child = _Child(name, module, ["--home", str(self.home.path), *arguments], pass_fds)
         self._children.append(child)
         self._launch(child)
@@ -227,9 +217,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise CommandError(f"port {port} of {host} is in use; choose another one with --port") from error
-        raise CommandError(
-            f"cannot listen on {host} port {port}: {error.strerror}; choose another --port"
-        ) from error
+        raise CommandError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from error
     listener.set_inheritable(True)
     return listener
 

@@ -15,9 +15,7 @@ from typing import Any
 from nasdet_client.errors import CommandError
 
 HOME_SCHEMA = 1
-MINIMUM_FREE_BYTES = (
-    200 * 2**20
-)  # a checkpoint and its successor of the largest preset, with room for the database
+MINIMUM_FREE_BYTES = 200 * 2**20  # a checkpoint and its successor of the largest preset, with room for the database
 
 
 class Home:
@@ -127,9 +125,7 @@ class Home:
         """
         path = directory.expanduser().resolve()
         if not path.is_dir():
-            raise CommandError(
-                f"expected a dataset directory, but {directory} {_what_is(path)}; check --data"
-            )
+            raise CommandError(f"expected a dataset directory, but {directory} {_what_is(path)}; check --data")
         name = re.sub(r"[^a-z0-9._-]+", "-", path.name.lower()).strip("-.") or "dataset"
         if self._registered(name) not in (None, str(path)):
             name = f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
@@ -168,9 +164,7 @@ def write_atomically(file: Path, text: str) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         if error.errno == errno.ENOSPC:
-            raise CommandError(
-                f"the disk of {file.parent} is full; make room and try again", exit_code=1
-            ) from error
+            raise CommandError(f"the disk of {file.parent} is full; make room and try again", exit_code=1) from error
         raise
 
 

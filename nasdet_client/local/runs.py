@@ -21,9 +21,7 @@ def prepare_run(specification: Path, data_directory: Path | None) -> dict[str, A
     """Read a specification and look, before anything is started, whether its dataset can be found."""
     body = read_specification(specification)
     if data_directory is None and not isinstance(body.get("dataset"), str):
-        raise CommandError(
-            f"{specification} names no dataset; add `dataset: NAME`, or give its folder with --data DIR"
-        )
+        raise CommandError(f"{specification} names no dataset; add `dataset: NAME`, or give its folder with --data DIR")
     if data_directory is not None and not data_directory.expanduser().is_dir():
         what = "is a file" if data_directory.is_file() else "does not exist"
         raise CommandError(f"expected a dataset directory, but {data_directory} {what}; check --data")

@@ -35,13 +35,10 @@ def show_space(name: str) -> Json:
         "role": part.role,
         "summary": SPACES[name].summary,
         "version": part.version,
-        "settings": {
-            key: list(value) if isinstance(value, tuple) else value for key, value in part.settings.items()
-        },
+        "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in part.settings.items()},
         "genotypes": size,
         "blocks": [
-            {"name": block.name, "stride": block.stride, "candidates": list(block.candidates)}
-            for block in part.blocks
+            {"name": block.name, "stride": block.stride, "candidates": list(block.candidates)} for block in part.blocks
         ],
         "genotype": list(part.genotype or ()) if isinstance(part, DetNasBackbone) else [],
     }

@@ -19,16 +19,12 @@ def read_specification(file: Path) -> dict[str, Any]:
 
     try:
         if file.stat().st_size > MAXIMUM_BYTES:
-            raise CommandError(
-                f"expected a specification of at most 1 MiB, but {file} has {file.stat().st_size} bytes"
-            )
+            raise CommandError(f"expected a specification of at most 1 MiB, but {file} has {file.stat().st_size} bytes")
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         raise CommandError(f"cannot read the specification {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CommandError(
-            f"expected UTF-8 text in {file}, but byte {error.start} is something else"
-        ) from error
+        raise CommandError(f"expected UTF-8 text in {file}, but byte {error.start} is something else") from error
     try:
         body = YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
@@ -38,9 +34,7 @@ def read_specification(file: Path) -> dict[str, Any]:
     except YAMLError as error:
         raise CommandError(f"{file} is not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(body, dict):
-        raise CommandError(
-            f"expected a mapping of keys such as `detector:` in {file}, but got {type(body).__name__}"
-        )
+        raise CommandError(f"expected a mapping of keys such as `detector:` in {file}, but got {type(body).__name__}")
     try:
         json.dumps(body, allow_nan=False)
     except (TypeError, ValueError) as error:

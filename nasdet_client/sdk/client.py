@@ -127,9 +127,7 @@ class NasdetClient:
             if cursor is None:
                 return
 
-    def _json(
-        self, method: str, path: str, *, repeatable: bool, cached: bool = False, **request: Any
-    ) -> Json:
+    def _json(self, method: str, path: str, *, repeatable: bool, cached: bool = False, **request: Any) -> Json:
         known = self._cached.get(path) if cached else None
         if known:
             request["headers"] = {**request.get("headers", {}), "If-None-Match": known[0]}
@@ -150,7 +148,7 @@ class NasdetClient:
             except httpx.TransportError as error:
                 if time.monotonic() >= give_up_at:
                     raise UnreachableError(
-                        f"no answer from {self.url} ({error or type(error).__name__}); "
+                        f"no answer from {self.url} ({str(error) or type(error).__name__}); "
                         "start the platform with `nasdet up`, or name another address with --url"
                     ) from error
             else:
@@ -170,8 +168,7 @@ def _checked(response: httpx.Response) -> httpx.Response:
     if not isinstance(problem, dict):
         problem = {}
     fields = tuple(
-        FieldError(_location(entry.get("loc", "")), str(entry.get("msg", "")))
-        for entry in problem.get("errors", [])
+        FieldError(_location(entry.get("loc", "")), str(entry.get("msg", ""))) for entry in problem.get("errors", [])
     )
     title = problem.get("title") or f"HTTP {response.status_code}"
     raise ApiError(response.status_code, title, problem.get("detail") or response.text[:300] or title, fields)

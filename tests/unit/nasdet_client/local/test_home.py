@@ -66,13 +66,11 @@ class TestOpen:
         with pytest.raises(CommandError, match=r"cannot use .* as home.*--home"):
             home.open()
 
-    def test_a_full_disk_is_said_before_anything_starts(
-        self, home: Home, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_full_disk_is_said_before_anything_starts(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
         usage = namedtuple("usage", "total used free")
         monkeypatch.setattr(home_module.shutil, "disk_usage", lambda _path: usage(100, 99, 1))
 
-        with pytest.raises(CommandError, match="disk .* is full") as refused:
+        with pytest.raises(CommandError, match=r"disk .* is full") as refused:
             home.open()
 
         assert refused.value.exit_code == 1
