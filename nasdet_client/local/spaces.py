@@ -45,7 +45,7 @@ def show_space(name: str) -> Json:
 
 
 def backbone_cost(name: str, genotype: str | None, image_size: ImageSize | None, width: float | None) -> Json:
-    """MACs and parameters of a backbone alone, counted at 224x224 unless told otherwise; `classifier` always at 224x224."""
+    """MACs and parameters of a backbone alone, at 224x224 unless told otherwise; `classifier` always at 224x224."""
     part = _build(name, {} if width is None else {"width": width})
     if not isinstance(part, BackbonePart):
         raise CommandError(
