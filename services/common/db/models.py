@@ -8,13 +8,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Double, Enum, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Double,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.common.db.states import FinalistRole, JobKind, SearchState, Stage, WorkState
 from services.common.db.types import Identifier, Seconds, db_now
 
 JsonDict = dict[str, Any]
+Json = JSON(none_as_null=True)  # None is SQL's NULL, not the JSON text null
 
 
 def _enum(cls: type[Any], name: str) -> Enum:
@@ -39,7 +52,7 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {JsonDict: JSON, list[int]: JSON, list[str]: JSON, list[float]: JSON}  # noqa: RUF012
+    type_annotation_map = {JsonDict: Json, list[int]: Json, list[str]: Json, list[float]: Json}  # noqa: RUF012
 
 
 class Project(Base):
@@ -79,7 +92,7 @@ class Token(Owned, Base):
     account_id: Mapped[int] = mapped_column(ForeignKey("account.id"))
     name: Mapped[str] = mapped_column(String(200))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
-    scopes: Mapped[list[str]] = mapped_column(JSON)  # read, write, worker, admin
+    scopes: Mapped[list[str]] = mapped_column(Json)  # read, write, worker, admin
     last_used_at: Mapped[float | None] = mapped_column(Seconds)
     revoked_at: Mapped[float | None] = mapped_column(Seconds)
 
@@ -102,24 +115,24 @@ class DatasetVersion(Owned, Base):
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
     digest: Mapped[str] = mapped_column(String(64))
     manifest: Mapped[str] = mapped_column(String(64))  # artifact that holds the manifest's JSON
-    class_names: Mapped[list[str]] = mapped_column(JSON)
-    splits: Mapped[JsonDict] = mapped_column(JSON)  # {"train": images, "search": …, "report": …, "final": …}
-    split_names: Mapped[JsonDict] = mapped_column(JSON)  # {"search": "val", "report": "test", …}
-    report: Mapped[JsonDict] = mapped_column(JSON)  # what the check found
+    class_names: Mapped[list[str]] = mapped_column(Json)
+    splits: Mapped[JsonDict] = mapped_column(Json)  # {"train": images, "search": …, "report": …, "final": …}
+    split_names: Mapped[JsonDict] = mapped_column(Json)  # {"search": "val", "report": "test", …}
+    report: Mapped[JsonDict] = mapped_column(Json)  # what the check found
 
 
 class Supernet(Owned, Base):
-    """Trained weights known by `key` = hash of (spaces, dataset version, recipe, seed); one path is a supernet too."""
+    """Trained weights known by `key` = hash of (spaces, dataset version, recipe, seed); a single path too."""
 
     __tablename__ = "supernet"
     __table_args__ = (UniqueConstraint("project_id", "key"),)
 
     key: Mapped[str] = mapped_column(String(64))
     state: Mapped[WorkState] = mapped_column(_enum(WorkState, "supernet_state"), default=WorkState.QUEUED)
-    description: Mapped[JsonDict] = mapped_column(JSON)  # what the key is the hash of
+    description: Mapped[JsonDict] = mapped_column(Json)  # what the key is the hash of
     dataset_version_id: Mapped[int] = mapped_column(ForeignKey("dataset_version.id"))
     weights: Mapped[str | None] = mapped_column(String(64))  # artifact = the supernet digest
-    result: Mapped[JsonDict | None] = mapped_column(JSON)  # steps, losses, and AP where it was measured
+    result: Mapped[JsonDict | None] = mapped_column(Json)  # steps, losses, and AP where it was measured
     reason: Mapped[str | None] = mapped_column(Text)
 
 
@@ -128,7 +141,7 @@ class Search(Owned, Base):
     __table_args__ = (UniqueConstraint("project_id", "idempotency_key"), Index(None, "state"))
 
     name: Mapped[str] = mapped_column(String(200))
-    spec: Mapped[JsonDict] = mapped_column(JSON)
+    spec: Mapped[JsonDict] = mapped_column(Json)
     seed: Mapped[int] = mapped_column(Identifier)
     priority: Mapped[int] = mapped_column(Integer, default=0)
     state: Mapped[SearchState] = mapped_column(_enum(SearchState, "search_state"), default=SearchState.RUNNING)
@@ -140,8 +153,8 @@ class Search(Owned, Base):
     dataset_version_id: Mapped[int | None] = mapped_column(ForeignKey("dataset_version.id"))
     supernet_id: Mapped[int | None] = mapped_column(ForeignKey("supernet.id"))
     baseline_supernet_id: Mapped[int | None] = mapped_column(ForeignKey("supernet.id"))
-    exhausted: Mapped[bool] = mapped_column(Boolean, default=False)  # the algorithm has nothing more to propose
-    stage_times: Mapped[JsonDict] = mapped_column(JSON, default=dict)  # {"supernet": [started_at, ended_at], …}
+    exhausted: Mapped[bool] = mapped_column(Boolean, default=False)  # nothing more will be proposed
+    stage_times: Mapped[JsonDict] = mapped_column(Json, default=dict)  # {"supernet": [start, end], …}
     revision: Mapped[int] = mapped_column(Identifier, default=0)  # bumped with every visible change: the ETag
     finished_at: Mapped[float | None] = mapped_column(Seconds)
 
@@ -159,19 +172,20 @@ class Trial(Owned, Base):
 
     search_id: Mapped[int] = mapped_column(ForeignKey("search.id"))
     number: Mapped[int] = mapped_column(Integer)
-    genotype: Mapped[list[int]] = mapped_column(JSON)
+    genotype: Mapped[list[int]] = mapped_column(Json)
     architecture_id: Mapped[str] = mapped_column(String(64))
     origin: Mapped[str] = mapped_column(String(20))  # random, mutation, crossover
-    parents: Mapped[list[int]] = mapped_column(JSON)  # trial numbers
+    parents: Mapped[list[int]] = mapped_column(Json)  # trial numbers
     generation: Mapped[int] = mapped_column(Integer)
     macs: Mapped[int] = mapped_column(Identifier)  # whole detector at the supernet's image size
     params: Mapped[int] = mapped_column(Identifier)
-    counted: Mapped[JsonDict] = mapped_column(JSON)  # the number each limit was tested against
+    counted: Mapped[JsonDict] = mapped_column(Json)  # the number each limit was tested against
     state: Mapped[WorkState] = mapped_column(_enum(WorkState, "trial_state"), default=WorkState.QUEUED)
     reason: Mapped[str | None] = mapped_column(Text)
     job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))  # the job that holds or held it last
     crashes: Mapped[int] = mapped_column(Integer, default=0)  # charged: it was alone when its executor died
     value: Mapped[float | None] = mapped_column(Double)  # the objective, as told to the algorithm
+    seconds: Mapped[JsonDict | None] = mapped_column(Json)  # how long each part of the evaluation took
     result_digest: Mapped[str | None] = mapped_column(String(64))  # of the accepted payload
     finished_at: Mapped[float | None] = mapped_column(Seconds)
 
@@ -187,7 +201,7 @@ class Finalist(Owned, Base):
     rank: Mapped[int] = mapped_column(Integer)  # 0 = best of its role
     seed: Mapped[int] = mapped_column(Identifier)
     trial_id: Mapped[int | None] = mapped_column(ForeignKey("trial.id"))
-    genotype: Mapped[list[int]] = mapped_column(JSON)
+    genotype: Mapped[list[int]] = mapped_column(Json)
     architecture_id: Mapped[str] = mapped_column(String(64))
     macs: Mapped[int] = mapped_column(Identifier)
     params: Mapped[int] = mapped_column(Identifier)
@@ -195,7 +209,7 @@ class Finalist(Owned, Base):
     state: Mapped[WorkState] = mapped_column(_enum(WorkState, "finalist_state"), default=WorkState.QUEUED)
     reason: Mapped[str | None] = mapped_column(Text)
     weights: Mapped[str | None] = mapped_column(String(64))
-    result: Mapped[JsonDict | None] = mapped_column(JSON)
+    result: Mapped[JsonDict | None] = mapped_column(Json)
     finished_at: Mapped[float | None] = mapped_column(Seconds)
 
 
@@ -209,8 +223,8 @@ class Worker(Owned, Base):
     incarnation: Mapped[str] = mapped_column(String(64))
     device_class: Mapped[str] = mapped_column(String(40))  # cpu, cuda
     device_name: Mapped[str] = mapped_column(String(200))
-    facts: Mapped[JsonDict] = mapped_column(JSON)  # versions, threads, memory
-    resident: Mapped[list[str]] = mapped_column(JSON, default=list)
+    facts: Mapped[JsonDict] = mapped_column(Json)  # versions, threads, memory
+    resident: Mapped[list[str]] = mapped_column(Json, default=list)
     last_seen_at: Mapped[float] = mapped_column(Seconds, server_default=db_now())
 
 
@@ -226,23 +240,23 @@ class Job(Owned, Base):
 
     search_id: Mapped[int | None] = mapped_column(ForeignKey("search.id"))
     kind: Mapped[JobKind] = mapped_column(_enum(JobKind, "job_kind"))
-    purpose: Mapped[str] = mapped_column(String(100))  # unique in its search: a step repeated makes no second job
+    purpose: Mapped[str] = mapped_column(String(100))  # unique in its search: no step makes a job twice
     state: Mapped[WorkState] = mapped_column(_enum(WorkState, "job_state"), default=WorkState.QUEUED)
     reason: Mapped[str | None] = mapped_column(Text)
     priority: Mapped[int] = mapped_column(Integer, default=0)
     device_class: Mapped[str] = mapped_column(String(40), default="any")
-    payload: Mapped[JsonDict] = mapped_column(JSON)
+    payload: Mapped[JsonDict] = mapped_column(Json)
     resident: Mapped[str | None] = mapped_column(String(64))  # a worker that holds this hash is preferred
     supernet_id: Mapped[int | None] = mapped_column(ForeignKey("supernet.id"))
     split_from: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
     attempt: Mapped[int] = mapped_column(Integer, default=0)
-    charged: Mapped[int] = mapped_column(Integer, default=0)  # crashes since the last checkpoint that advanced
+    charged: Mapped[int] = mapped_column(Integer, default=0)  # crashes since a checkpoint advanced
     worker_id: Mapped[int | None] = mapped_column(ForeignKey("worker.id"))
     lease_expires_at: Mapped[float | None] = mapped_column(Seconds)
-    progress: Mapped[JsonDict | None] = mapped_column(JSON)
+    progress: Mapped[JsonDict | None] = mapped_column(Json)
     checkpoint: Mapped[str | None] = mapped_column(String(64))  # artifact to resume from
     checkpoint_step: Mapped[int] = mapped_column(Identifier, default=0)
-    result: Mapped[JsonDict | None] = mapped_column(JSON)
+    result: Mapped[JsonDict | None] = mapped_column(Json)
     result_digest: Mapped[str | None] = mapped_column(String(64))
     cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False)
     claimed_at: Mapped[float | None] = mapped_column(Seconds)
@@ -258,17 +272,22 @@ class JobAttempt(Owned, Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
     attempt: Mapped[int] = mapped_column(Integer)
     worker_id: Mapped[int] = mapped_column(ForeignKey("worker.id"))
-    outcome: Mapped[str | None] = mapped_column(String(40))  # succeeded, failed, …, crash, hang, graceful, lease_expired
+    # succeeded, failed, infeasible, cancelled, lost; crash, hang, timeout, graceful; lease_expired
+    outcome: Mapped[str | None] = mapped_column(String(40))
     reason: Mapped[str | None] = mapped_column(Text)
     log: Mapped[str] = mapped_column(Text, default="")
     ended_at: Mapped[float | None] = mapped_column(Seconds)
 
 
 class Measurement(Owned, Base):
-    """One measured number, traceable to what it was measured with. Only one protocol is compared with itself."""
+    """One measured number, traceable to what it was measured with. Only one protocol compares."""
 
     __tablename__ = "measurement"
-    __table_args__ = (Index(None, "search_id", "metric"), Index(None, "trial_id"), Index(None, "architecture_id"))
+    __table_args__ = (
+        Index(None, "search_id", "metric"),
+        Index(None, "trial_id"),
+        Index(None, "architecture_id"),
+    )
 
     search_id: Mapped[int | None] = mapped_column(ForeignKey("search.id"))
     trial_id: Mapped[int | None] = mapped_column(ForeignKey("trial.id"))
@@ -278,13 +297,13 @@ class Measurement(Owned, Base):
     metric: Mapped[str] = mapped_column(String(60))  # box_map, box_ap50, …
     split: Mapped[str] = mapped_column(String(40))  # the dataset's own name: val, test
     protocol_hash: Mapped[str] = mapped_column(String(64))
-    fidelity: Mapped[JsonDict] = mapped_column(JSON)  # {"images": …, "epochs": …}
+    fidelity: Mapped[JsonDict] = mapped_column(Json)  # {"images": …, "epochs": …}
     device_class: Mapped[str] = mapped_column(String(40))
     value: Mapped[float] = mapped_column(Double)
     standard_error: Mapped[float | None] = mapped_column(Double)
-    jackknife: Mapped[list[float] | None] = mapped_column(JSON)  # leave-one-group-out values, for paired errors
+    jackknife: Mapped[list[float] | None] = mapped_column(Json)  # leave-one-group-out values
     dataset_version_id: Mapped[int] = mapped_column(ForeignKey("dataset_version.id"))
-    supernet_digest: Mapped[str | None] = mapped_column(String(64))  # weights that were measured or started from
+    supernet_digest: Mapped[str | None] = mapped_column(String(64))  # weights measured or started from
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
     attempt: Mapped[int] = mapped_column(Integer)
 
@@ -315,9 +334,10 @@ class Event(Owned, Base):
     __tablename__ = "event"
     __table_args__ = (Index(None, "search_id", "id"), Index(None, "job_id"))
 
-    kind: Mapped[str] = mapped_column(String(60))  # "search.submitted", "job.claimed", "trial.succeeded", "result.refused", …
+    # "search.submitted", "job.claimed", "trial.succeeded", "result.refused", …
+    kind: Mapped[str] = mapped_column(String(60))
     search_id: Mapped[int | None] = mapped_column(ForeignKey("search.id"))
     trial_id: Mapped[int | None] = mapped_column(ForeignKey("trial.id"))
     job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
     attempt: Mapped[int | None] = mapped_column(Integer)
-    data: Mapped[JsonDict] = mapped_column(JSON, default=dict)
+    data: Mapped[JsonDict] = mapped_column(Json, default=dict)

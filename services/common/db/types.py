@@ -11,10 +11,10 @@ from sqlalchemy.sql.functions import FunctionElement
 
 # SQLite only autoincrements a column declared INTEGER; everywhere else ids are 64 bits wide.
 Identifier = BigInteger().with_variant(Integer, "sqlite")
-Seconds = Double()  # seconds since 1970-01-01 UTC, by the database's clock
+Seconds: Double[float] = Double()  # seconds since 1970-01-01 UTC, by the database's clock
 
 
-class db_now(FunctionElement[float]):  # noqa: N801 - SQL functions are written in lower case
+class db_now(FunctionElement[float]):
     """The database's clock in seconds since 1970-01-01 UTC.
 
     Leases are compared with this clock alone: clocks of workers, API and searcher may differ.

@@ -1,0 +1,94 @@
+"""The engine and the two kinds of transaction: one that reads, one that writes.
+
+SQLite: a write transaction takes the write lock when it begins (BEGIN IMMEDIATE). A deferred one that reads
+first would fail with "database is locked" at its first write whenever somebody else wrote in between, and
+no timeout helps there. The driver's own BEGIN is switched off and ours sent by SQLAlchemy's `begin` event,
+as its pysqlite page describes for all Python versions. Reading transactions see one snapshot (WAL) and
+never wait for a writer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from services.common.errors import ServiceError
+
+BUSY_TIMEOUT_MS = 30_000
+_WRITE = "nasdet_write"
+
+
+def make_engine(url: str, *, pool_size: int = 5) -> Engine:
+    """An engine for `sqlite:///PATH`; `pool_size` connections are kept, more are opened when needed."""
+    engine = create_engine(url, pool_size=pool_size, max_overflow=10, pool_timeout=30)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    assert isinstance(connection, sqlite3.Connection)  # the listener is for this dialect only
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")  # first: the next line may have to wait
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITE) is True
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN DEFERRED")
+
+
+class Database:
+    """One engine with its two session factories. Application code flushes; only these blocks commit."""
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        self.engine = make_engine(url, pool_size=pool_size)
+        self.write_engine = self.engine.execution_options(**{_WRITE: True})
+        self._read = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
+        self._write = sessionmaker(self.write_engine, expire_on_commit=False)
+
+    @contextmanager
+    def write_session(self) -> Iterator[Session]:
+        """One write transaction: committed at the end of the block, rolled back by an exception.
+
+        A refusal that wrote its audit event and nothing else (`keeps_transaction`) is committed and raised
+        on.
+        """
+        with self._write() as session, session.begin() as transaction:
+            try:
+                yield session
+            except ServiceError as error:
+                if error.keeps_transaction:
+                    transaction.commit()
+                raise
+
+    @contextmanager
+    def read_session(self) -> Iterator[Session]:
+        """One snapshot; nothing is ever written."""
+        with self._read() as session:
+            yield session
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def is_storage_full(error: BaseException) -> bool:
+    """Whether the database says that its disk is full."""
+    original: Any = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, sqlite3.Error) and (
+        getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        or "database or disk is full" in str(original)
+    )
