@@ -217,7 +217,7 @@ class DetectorSpace:
         return self.num_classes
 
 
-def check_image_size(image_size: ImageSize) -> None:
+def check_image_size(image_size: object) -> None:
     """Raise SettingError unless it is (height, width) in pixels."""
     if not isinstance(image_size, Sequence) or len(image_size) != 2:
         raise SettingError(f"image_size: (height, width) was expected, but {image_size!r} came")
