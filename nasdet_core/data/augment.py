@@ -21,9 +21,7 @@ class Augmentation:
 
     horizontal_flip: float = 0.5
     vertical_flip: float = 0.0
-    scale: tuple[float, float] | None = (
-        None  # factor drawn uniformly; larger than the bucket: cropped at random
-    )
+    scale: tuple[float, float] | None = None  # factor drawn uniformly; larger than the bucket: cropped at random
     brightness: float = 0.0  # factor drawn from 1 - value .. 1 + value; contrast and saturation likewise
     contrast: float = 0.0
     saturation: float = 0.0

@@ -109,9 +109,7 @@ class TrainLoader:
             groups.setdefault(frame.bucket, []).append(index)
         self._buckets = sorted(groups)
         self._members = [groups[bucket] for bucket in self._buckets]
-        self._orders: dict[
-            tuple[int, int], list[int]
-        ] = {}  # (bucket, epoch) -> permutation; a memo, not a state
+        self._orders: dict[tuple[int, int], list[int]] = {}  # (bucket, epoch) -> permutation; a memo, not a state
 
     def batch(self, step: int) -> Batch:
         """The batch of `step` (from 0): the same on every call, in any order of calls."""

@@ -38,9 +38,7 @@ class ObjectList:
         area: float | None = None,
     ) -> None:
         if not all(math.isfinite(value) for value in (*xyxy, *xywh)):
-            self._log.add(
-                "box_not_finite", f"{shown}: the box {xyxy} has a coordinate that is not a finite number"
-            )
+            self._log.add("box_not_finite", f"{shown}: the box {xyxy} has a coordinate that is not a finite number")
             return
         if xywh[2] <= 0 or xywh[3] <= 0:
             self._log.add(

@@ -4,11 +4,11 @@ Every picture is resized (bilinear with antialiasing, aspect ratio kept) into a 
 never hangs on which pictures share a batch. Portrait pictures use the bucket turned by 90 degrees. What is
 kept is the resized uint8 picture without its padding.
 
-Memory: when all resized pictures fit into `memory_limit_mb`, all stay decoded (BCCD at 192x256: 54 MB).
-Otherwise each picture stays in the smaller of its two forms, resized pixels or the file's bytes, until the
-limit is reached; the rest is read from disk each time. Nothing is ever evicted: an epoch visits every
-picture once, in a new order, so whatever is kept is used once per epoch, while a least-recently-used cache
-would throw away what comes next.
+Memory: when all resized pictures fit into `memory_limit_mb`, all stay decoded (the 205 training pictures of
+BCCD at 192x256: 29 MB). Otherwise each picture stays in the smaller of its two forms, resized pixels or the
+file's bytes, until the limit is reached; the rest is read from disk each time. Nothing is ever evicted: an
+epoch visits every picture once, in a new order, so whatever is kept is used once per epoch, while a
+least-recently-used cache would throw away what comes next.
 """
 
 from __future__ import annotations
@@ -73,9 +73,7 @@ class ResidentImages:
         memory_limit_mb: float = 2048.0,
     ) -> None:
         if not records:
-            raise DatasetError(
-                "expected at least one picture to load, found none; check the splits of the dataset"
-            )
+            raise DatasetError("expected at least one picture to load, found none; check the splits of the dataset")
         if min(image_size) < 1:
             raise SettingError(f"image_size must be two positive numbers (height, width), found {image_size}")
         self.root = Path(root)

@@ -41,9 +41,7 @@ class Annotation:
     crowd: npt.NDArray[np.bool_]  # [N]
     difficult: npt.NDArray[np.bool_]  # [N]
     area: npt.NDArray[np.float64]  # [N] COCO: area of the mask as the file says; VOC: width * height
-    boxes_xywh: npt.NDArray[np.float64] | None = (
-        None  # [N, 4] as written; made from boxes_xyxy when not given
-    )
+    boxes_xywh: npt.NDArray[np.float64] | None = None  # [N, 4] as written; made from boxes_xyxy when not given
 
     def __post_init__(self) -> None:
         count = len(self.labels)

@@ -60,9 +60,7 @@ class Manifest:
     def from_json(cls, body: Mapping[str, Any]) -> Manifest:
         unknown, missing = sorted(set(body) - set(_KEYS)), sorted(set(_KEYS) - set(body))
         if unknown or missing:
-            raise DatasetError(
-                f"a dataset manifest has unknown keys {unknown} and lacks {missing}; expected {_KEYS}"
-            )
+            raise DatasetError(f"a dataset manifest has unknown keys {unknown} and lacks {missing}; expected {_KEYS}")
         if body["schema"] != SCHEMA:
             raise DatasetError(f"expected a dataset manifest of schema {SCHEMA}, found {body['schema']!r}")
         return cls(
@@ -121,19 +119,14 @@ def examine_pictures(dataset: Dataset, progress: Progress | None = None) -> dict
     return facts
 
 
-def without_bad_pictures(
-    dataset: Dataset, facts: Mapping[str, PictureFacts]
-) -> tuple[Dataset, tuple[Defect, ...]]:
+def without_bad_pictures(dataset: Dataset, facts: Mapping[str, PictureFacts]) -> tuple[Dataset, tuple[Defect, ...]]:
     """The dataset without the pictures that cannot be used, and one defect for each of those."""
     bad = {file: fact.problem for file, fact in facts.items() if fact.problem is not None}
     splits = {
-        name: tuple(record for record in records if record.file not in bad)
-        for name, records in dataset.splits.items()
+        name: tuple(record for record in records if record.file not in bad) for name, records in dataset.splits.items()
     }
     if not any(splits.values()):
-        raise DatasetError(
-            f"no usable picture is left in {dataset.root}; first reason: {next(iter(bad.values()))}"
-        )
+        raise DatasetError(f"no usable picture is left in {dataset.root}; first reason: {next(iter(bad.values()))}")
     defects = tuple(Defect("bad_picture", f"{problem}; left out") for problem in bad.values())
     cleaned = Dataset(
         root=dataset.root,
@@ -204,8 +197,6 @@ def _sha256(path: Path, shown: str) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
-        raise DatasetError(
-            f"{shown} of this dataset version is missing from its directory; put it back"
-        ) from error
+        raise DatasetError(f"{shown} of this dataset version is missing from its directory; put it back") from error
     except OSError as error:
         raise DatasetError(f"{shown} cannot be read: {error.strerror or error}") from error

@@ -36,13 +36,7 @@ class PictureFacts:
 def inside(file: str) -> bool:
     """Whether a path from an annotation file stays below the dataset's root."""
     path = PurePosixPath(file)
-    return (
-        bool(file)
-        and not path.is_absolute()
-        and ".." not in path.parts
-        and "\\" not in file
-        and "\0" not in file
-    )
+    return bool(file) and not path.is_absolute() and ".." not in path.parts and "\\" not in file and "\0" not in file
 
 
 def read_bytes(root: Path, file: str) -> bytes:

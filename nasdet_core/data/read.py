@@ -16,9 +16,7 @@ LAYOUTS = (
 )
 
 
-def read_dataset(
-    root: Path, *, class_names: Sequence[str] | None = None, progress: Progress | None = None
-) -> Dataset:
+def read_dataset(root: Path, *, class_names: Sequence[str] | None = None, progress: Progress | None = None) -> Dataset:
     """Read the annotations below `root` (or one or two folders further down); pictures are not decoded here.
 
     `class_names` fixes the classes of a VOC dataset and their order; without it they are the sorted names
@@ -34,13 +32,9 @@ def read_dataset(
 
 def _locate(root: Path) -> Path:
     if not root.exists():
-        raise DatasetError(
-            f"expected a dataset directory at {root}, but there is nothing there; check the path"
-        )
+        raise DatasetError(f"expected a dataset directory at {root}, but there is nothing there; check the path")
     if not root.is_dir():
-        raise DatasetError(
-            f"expected a dataset directory at {root}, but it is a file; name the folder around it"
-        )
+        raise DatasetError(f"expected a dataset directory at {root}, but it is a file; name the folder around it")
     try:
         entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -52,9 +46,7 @@ def _locate(root: Path) -> Path:
         datasets = [path for path in level if is_voc(path) or coco_files(path)]
         if len(datasets) > 1:
             names = ", ".join(path.name for path in datasets)
-            raise DatasetError(
-                f"{root} holds {len(datasets)} datasets ({names}); name one of these folders instead"
-            )
+            raise DatasetError(f"{root} holds {len(datasets)} datasets ({names}); name one of these folders instead")
         if datasets:
             return datasets[0]
         level = [child for path in level for child in _folders(path)]

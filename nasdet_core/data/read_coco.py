@@ -82,21 +82,15 @@ def _load(path: Path) -> _File:
     try:
         content = json.loads(path.read_bytes())
     except json.JSONDecodeError as error:
-        raise DatasetError(
-            f"{shown} line {error.lineno} column {error.colno}: broken JSON ({error.msg})"
-        ) from error
+        raise DatasetError(f"{shown} line {error.lineno} column {error.colno}: broken JSON ({error.msg})") from error
     except UnicodeDecodeError as error:
-        raise DatasetError(
-            f"{shown}: broken JSON (not UTF-8 text: {error.reason} at byte {error.start})"
-        ) from error
+        raise DatasetError(f"{shown}: broken JSON (not UTF-8 text: {error.reason} at byte {error.start})") from error
     except (RecursionError, ValueError) as error:  # nested too deeply; a number of thousands of digits
         raise DatasetError(f"{shown}: broken JSON ({error})") from error
     except OSError as error:
         raise DatasetError(f"{shown} cannot be read: {error.strerror or error}") from error
     if not isinstance(content, dict):
-        raise DatasetError(
-            f"{shown}: expected a JSON object with images, annotations and categories, found a list"
-        )
+        raise DatasetError(f"{shown}: expected a JSON object with images, annotations and categories, found a list")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             raise DatasetError(f"{shown}: expected a list {key!r} as in COCO's instance files, found none")
@@ -148,9 +142,7 @@ def _records(root: Path, file: _File, label_of: Mapping[int, int], log: DefectLo
             continue
         known.add(identity)
         path = f"{folder}/{name}" if folder else name
-        if not inside(path) or not os.path.isfile(
-            root / path
-        ):  # isfile: False, not an error, for absurd names
+        if not inside(path) or not os.path.isfile(root / path):  # isfile: False, not an error, for absurd names
             log.add("missing_picture", f"{file.shown}: the picture {path} is missing")
             continue
         images[identity] = (path, width, height)
@@ -162,17 +154,13 @@ def _records(root: Path, file: _File, label_of: Mapping[int, int], log: DefectLo
 
 def _picture_folder(root: Path, file: _File) -> str:
     """Where the pictures lie below root: SUFFIX/, images/SUFFIX/, SPLIT/, images/SPLIT/ or images/."""
-    names = dict.fromkeys(
-        (file.suffix, f"images/{file.suffix}", file.split, f"images/{file.split}", "images")
-    )
+    names = dict.fromkeys((file.suffix, f"images/{file.suffix}", file.split, f"images/{file.split}", "images"))
     for name in names:
         if (root / name).is_dir():
             return name
     if not file.content["images"]:
         return ""
-    raise DatasetError(
-        f"expected the pictures of {file.shown} in {root / file.suffix}, but there is no such folder"
-    )
+    raise DatasetError(f"expected the pictures of {file.shown} in {root / file.suffix}, but there is no such folder")
 
 
 def _image(entry: object, shown: str, log: DefectLog) -> tuple[int, str, int, int] | None:
@@ -198,19 +186,12 @@ def _add_object(
     log: DefectLog,
 ) -> None:
     box = entry.get("bbox") if isinstance(entry, dict) else None
-    if (
-        not isinstance(entry, dict)
-        or not isinstance(box, list)
-        or len(box) != 4
-        or not all(map(_is_number, box))
-    ):
+    if not isinstance(entry, dict) or not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         log.add("broken_box", f"{shown} needs a 'bbox' of four numbers (x, y, width, height)")
         return
     image, category = entry.get("image_id"), entry.get("category_id")
     if not _is_int(image) or image not in known:
-        log.add(
-            "annotation_without_picture", f"{shown} belongs to image id {image!r}, which is not in 'images'"
-        )
+        log.add("annotation_without_picture", f"{shown} belongs to image id {image!r}, which is not in 'images'")
         return
     if not _is_int(category) or category not in label_of:
         log.add("unknown_class", f"{shown} has category_id {category!r}, which is not in 'categories'")

@@ -48,21 +48,15 @@ def is_voc(root: Path) -> bool:
     )
 
 
-def read_voc(
-    root: Path, *, class_names: Sequence[str] | None = None, progress: Progress | None = None
-) -> Dataset:
+def read_voc(root: Path, *, class_names: Sequence[str] | None = None, progress: Progress | None = None) -> Dataset:
     log = DefectLog()
     lists, sources = _split_lists(root, log)
-    pictures = _read_pictures(
-        root, sorted({name for names in lists.values() for name in names}), log, progress
-    )
+    pictures = _read_pictures(root, sorted({name for names in lists.values() for name in names}), log, progress)
     found = sorted({item.name for picture in pictures.values() for item in picture.objects})
     names = tuple(class_names) if class_names is not None else tuple(found)
     index = {name: position for position, name in enumerate(names)}
     records = {stem: _record(picture, index, log) for stem, picture in pictures.items()}
-    splits = {
-        split: tuple(records[stem] for stem in stems if stem in records) for split, stems in lists.items()
-    }
+    splits = {split: tuple(records[stem] for stem in stems if stem in records) for split, stems in lists.items()}
     splits = drop_repeated(splits, log)
     if no_boxes_left(splits):
         reason = log.first() or "the annotation files name no objects"
@@ -82,11 +76,11 @@ def _split_lists(root: Path, log: DefectLog) -> tuple[dict[str, list[str]], list
     folder = root / "ImageSets" / "Main"
     lists: dict[str, list[str]] = {}
     sources: list[str] = []
-    available = {name for name in ("train", "val", "trainval", "test") if (folder / f"{name}.txt").is_file()}
+    available: set[str] = {name for name in ("train", "val", "trainval", "test") if (folder / f"{name}.txt").is_file()}
     # trainval is train + val again: it is read only where it is not already there in parts
-    wanted = {name: name for name in ("train", "val", "test") if name in available}
+    wanted: dict[str, str] = {name: name for name in ("train", "val", "test") if name in available}
     if "trainval" in available and "train" not in available:
-        wanted = {"train": "trainval", **{name: name for name in ("test",) if name in available}}
+        wanted = {"train": "trainval", **({"test": "test"} if "test" in available else {})}
     for split, listed in wanted.items():
         file = f"ImageSets/Main/{listed}.txt"
         names = _names(root / file, file, log)
@@ -117,9 +111,7 @@ def _names(path: Path, shown: str, log: DefectLog) -> list[str]:
     return sorted(names)
 
 
-def _read_pictures(
-    root: Path, stems: Sequence[str], log: DefectLog, progress: Progress | None
-) -> dict[str, _Picture]:
+def _read_pictures(root: Path, stems: Sequence[str], log: DefectLog, progress: Progress | None) -> dict[str, _Picture]:
     files = _picture_files(root)
     pictures: dict[str, _Picture] = {}
     for done, stem in enumerate(stems, start=1):
@@ -141,9 +133,7 @@ def _read_pictures(
 def _picture_files(root: Path) -> dict[str, str]:
     folder = root / "JPEGImages"
     if not folder.is_dir():
-        raise DatasetError(
-            f"expected the pictures of the VOC dataset in {folder}, but there is no such folder"
-        )
+        raise DatasetError(f"expected the pictures of the VOC dataset in {folder}, but there is no such folder")
     names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     return {Path(name).stem: f"JPEGImages/{name}" for name in reversed(names)}
 
@@ -175,9 +165,7 @@ def _object(element: ET.Element, shown: str, log: DefectLog) -> _Object | None:
         return None
     box = element.find("bndbox")
     values = (
-        [box.findtext(key, default="").strip() for key in ("xmin", "ymin", "xmax", "ymax")]
-        if box is not None
-        else []
+        [box.findtext(key, default="").strip() for key in ("xmin", "ymin", "xmax", "ymax")] if box is not None else []
     )
     try:
         left, top, right, bottom = (float(value) for value in values)

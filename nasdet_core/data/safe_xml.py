@@ -21,9 +21,7 @@ def parse_xml(path: Path, shown: str) -> ET.Element:
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise DatasetError(
-                f"{shown} has {size} bytes, expected an annotation file of at most {MAX_BYTES}"
-            )
+            raise DatasetError(f"{shown} has {size} bytes, expected an annotation file of at most {MAX_BYTES}")
         content = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"{shown} cannot be read: {error.strerror or error}") from error
@@ -40,9 +38,7 @@ def _parse(content: bytes, shown: str) -> ET.Element:
         nonlocal elements
         elements += 1
         if elements > MAX_ELEMENTS:
-            raise DatasetError(
-                f"{shown} has more than {MAX_ELEMENTS} elements, too many for an annotation file"
-            )
+            raise DatasetError(f"{shown} has more than {MAX_ELEMENTS} elements, too many for an annotation file")
         builder.start(tag, attributes)
 
     def refuse(*_declaration: object) -> None:

@@ -76,9 +76,7 @@ def assign_splits(dataset: Dataset, seed: int = 0) -> SplitPlan:
     )
 
 
-def drop_repeated(
-    splits: Mapping[str, tuple[ImageRecord, ...]], log: DefectLog
-) -> dict[str, tuple[ImageRecord, ...]]:
+def drop_repeated(splits: Mapping[str, tuple[ImageRecord, ...]], log: DefectLog) -> dict[str, tuple[ImageRecord, ...]]:
     """A picture named by two splits stays in the one that measures (test before val before others)."""
     order = sorted(splits, key=lambda name: {"test": 0, "val": 1}.get(name, 2))
     owner: dict[str, str] = {}
@@ -90,10 +88,7 @@ def drop_repeated(
                     "picture_in_two_splits",
                     f"picture {record.file} is in {name} and {first}; left out of {name}",
                 )
-    return {
-        name: tuple(record for record in records if owner[record.file] == name)
-        for name, records in splits.items()
-    }
+    return {name: tuple(record for record in records if owner[record.file] == name) for name, records in splits.items()}
 
 
 def no_boxes_left(splits: Mapping[str, tuple[ImageRecord, ...]]) -> bool:
@@ -130,9 +125,7 @@ def _draw(
     files = sorted(record.file for record in records)
     if sum(shares) >= len(files):
         where = f" in {dataset.root}" if dataset is not None else ""
-        raise DatasetError(
-            f"expected at least 2 usable training pictures to split{where}, found {len(files)}"
-        )
+        raise DatasetError(f"expected at least 2 usable training pictures to split{where}, found {len(files)}")
     shuffled = list(files)
     random.Random(f"nasdet-splits:{seed}").shuffle(shuffled)
     drawn: list[tuple[str, ...]] = []
