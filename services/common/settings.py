@@ -86,5 +86,6 @@ class WorkerSettings(HomeSettings):
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     poll_seconds: Annotated[float, Field(gt=0, le=60)] = 0.3
     no_progress_seconds: Annotated[float, Field(gt=0)] = 300.0
+    job_seconds: Annotated[float, Field(gt=0)] | None = None  # time limit of one attempt; none: only hangs end it
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 15.0
     job_plugin: str | None = None  # importable module that wraps the job functions; used by tests of the platform

@@ -1,0 +1,207 @@
+"""The worker's side of the REST API. Imports no torch.
+
+Every request may be repeated: the API knows a repeated result, checkpoint or end of a job again. While the
+API is away a request waits and tries again, so that nothing finished is lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from services.worker.errors import (
+    ApiRefusedError,
+    ApiUnreachableError,
+    ProtocolRefusedError,
+    StaleAttemptError,
+)
+
+FIRST_WAIT_SECONDS = 0.2
+LONGEST_WAIT_SECONDS = 3.0
+PATIENCE_SECONDS = 600.0
+_AWAY = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+
+Json = dict[str, Any]
+
+
+class ApiClient:
+    """One connection pool; safe to use from several threads.
+
+    `on_wait` is called before each wait for an API that is away: it may raise to give up early.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        request_seconds: float = 30.0,
+        on_wait: Callable[[], None] | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._patience = patience_seconds
+        self._on_wait = on_wait
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=httpx.Timeout(request_seconds, connect=5.0),
+            transport=transport,
+            trust_env=False,  # a proxy between the worker and the API of its own machine helps nobody
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # workers and claims
+
+    def register(self, body: Mapping[str, Any]) -> Json:
+        return self._post("/v1/workers", body)
+
+    def claim(self, body: Mapping[str, Any]) -> Json | None:
+        """The job the server chose for us, or none."""
+        job: Json | None = self._post("/v1/jobs/claim", body)["job"]
+        return job
+
+    # jobs we hold; all raise StaleAttemptError once they are not ours any more
+
+    def heartbeat(self, job_id: int, body: Mapping[str, Any], *, patience_seconds: float | None = None) -> Json:
+        return self._post(f"/v1/jobs/{job_id}/heartbeat", body, patience_seconds=patience_seconds)
+
+    def land_result(self, job_id: int, body: Mapping[str, Any]) -> None:
+        self._post(f"/v1/jobs/{job_id}/results", body)
+
+    def save_checkpoint(self, job_id: int, *, attempt: int, digest: str, step: int) -> None:
+        self._post(f"/v1/jobs/{job_id}/checkpoint", {"attempt": attempt, "digest": digest, "step": step})
+
+    def done(self, job_id: int, body: Mapping[str, Any]) -> None:
+        self._post(f"/v1/jobs/{job_id}/done", body)
+
+    def release(self, job_id: int, body: Mapping[str, Any], *, patience_seconds: float | None = None) -> None:
+        self._post(f"/v1/jobs/{job_id}/release", body, patience_seconds=patience_seconds)
+
+    def save_log(self, job_id: int, *, attempt: int, text: str) -> None:
+        self._post(f"/v1/jobs/{job_id}/log", {"attempt": attempt, "text": text})
+
+    # artifacts
+
+    def put_artifact(self, data: bytes) -> str:
+        """Store bytes under their SHA-256, unless they are there already; return it."""
+        digest = hashlib.sha256(data).hexdigest()
+        path = f"/v1/artifacts/{digest}"
+        if self._request("HEAD", path, missing_ok=True) is None:
+            self._request("PUT", path, content=data, headers={"Content-Type": "application/octet-stream"})
+        return digest
+
+    def get_artifact(self, digest: str) -> bytes:
+        """Raises ApiRefusedError when it is not there, or when what came is something else."""
+        response = self._request("GET", f"/v1/artifacts/{digest}")
+        data = b"" if response is None else response.content
+        found = hashlib.sha256(data).hexdigest()
+        if found != digest:
+            raise ApiRefusedError(
+                f"expected artifact {digest} from the API, got {len(data)} bytes of SHA-256 {found}; "
+                f"its file is damaged: restore the artifact folder from a backup",
+                status=HTTPStatus.BAD_GATEWAY,
+            )
+        return data
+
+    # one request, repeated while the API is away
+
+    def _post(self, path: str, body: Mapping[str, Any], *, patience_seconds: float | None = None) -> Json:
+        response = self._request("POST", path, json=dict(body), patience_seconds=patience_seconds)
+        if response is None or not response.content:
+            return {}
+        answer: Json = response.json()
+        return answer
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        missing_ok: bool = False,
+        patience_seconds: float | None = None,
+        **arguments: Any,
+    ) -> httpx.Response | None:
+        patience = self._patience if patience_seconds is None else patience_seconds
+        deadline = time.monotonic() + patience
+        wait = FIRST_WAIT_SECONDS
+        while True:
+            try:
+                response = self._http.request(method, path, **arguments)
+                problem = f"it answered {response.status_code}"
+                if response.status_code not in _AWAY:
+                    if missing_ok and response.status_code == HTTPStatus.NOT_FOUND:
+                        return None
+                    return _accepted(response)
+            except httpx.TransportError as error:
+                problem = f"{type(error).__name__}: {error}"
+            if time.monotonic() + wait > deadline:
+                raise ApiUnreachableError(
+                    f"no answer to {method} {path} from the API at {self._http.base_url} for {patience:g} s "
+                    f"({problem}); is it running?"
+                )
+            if self._on_wait is not None:
+                self._on_wait()
+            time.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+
+def _accepted(response: httpx.Response) -> httpx.Response:
+    """The response, or the API's own sentence as an error."""
+    if response.is_success:
+        return response
+    status = response.status_code
+    slug, sentence = _problem(response)
+    if status == HTTPStatus.UPGRADE_REQUIRED:
+        raise ProtocolRefusedError(sentence, status=status)
+    if slug == "stale-attempt" or (status == HTTPStatus.NOT_FOUND and response.request.method == "POST"):
+        raise StaleAttemptError(sentence, status=status)
+    raise ApiRefusedError(sentence, status=status)
+
+
+def _problem(response: httpx.Response) -> tuple[str, str]:
+    """Stable name and sentence of a problem+json body (RFC 9457)."""
+    place = f"{response.request.method} {response.request.url.path}"
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict) or not isinstance(body.get("detail"), str):
+        return "", f"the API refused {place} with status {response.status_code}"
+    slug = str(body.get("type", "")).rpartition(":")[2].rpartition("/")[2]
+    errors = body.get("errors")
+    return slug, f"{body['detail']} ({errors})" if errors else str(body["detail"])
+
+
+def read_token(path: Path) -> str:
+    """The worker's token; the API writes the file when it makes a home."""
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise ApiUnreachableError(
+            f"expected the worker's token in {path}, but it cannot be read ({error.strerror}); "
+            f"start the API with the same home first"
+        ) from error

@@ -1,0 +1,110 @@
+"""The thread that keeps a lease alive. It runs in the supervisor, where no computation can starve it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from nasdet_core.errors import NasDetError
+from services.worker.api_client import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, ApiClient
+from services.worker.errors import StaleAttemptError
+from services.worker.log_ring import LogRing
+
+NEWS_SECONDS = 2.0  # progress is shown this often, also where a lease is long
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass
+class HeldJob:
+    """What the supervisor knows about the attempt it holds. Read by the heartbeat's thread."""
+
+    id: int
+    attempt: int
+    lease_seconds: float
+    started_at: float = field(default_factory=time.monotonic)
+    counter: int = 0
+    progress: dict[str, Any] = field(default_factory=dict)
+    moved_at: float = field(default_factory=time.monotonic)
+
+    def note(self, counter: int, progress: dict[str, Any]) -> None:
+        if counter != self.counter:
+            self.moved_at = time.monotonic()
+        self.progress = progress
+        self.counter = counter
+
+    def where(self) -> str:
+        """Where it was when it was last heard of, for a reason that people read."""
+        shown = {key: self.progress[key] for key in ("stage", "trial", "epoch", "step") if key in self.progress}
+        return ", ".join(f"{key} {value}" for key, value in shown.items()) or "before its first sign of progress"
+
+
+class Heartbeat:
+    """Sends one every third of the lease, more often when there is news. A context manager around a job."""
+
+    def __init__(self, client: ApiClient, held: HeldJob, log: LogRing) -> None:
+        self._client = client
+        self._held = held
+        self._log = log
+        self._ended = threading.Event()
+        self._sent_log = 0
+        self._sent_counter = 0
+        self.cancelled = False
+        self.lost: StaleAttemptError | None = None
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """No heartbeat comes after this returns: the end of a job is the last thing the API hears of it."""
+        self._ended.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        interval = self._held.lease_seconds / 3
+        sent_at = time.monotonic()
+        pause = min(interval, NEWS_SECONDS)
+        failures = 0
+        while not self._ended.wait(pause):
+            news = self._held.counter != self._sent_counter
+            if not news and time.monotonic() - sent_at + NEWS_SECONDS < interval:
+                pause = min(interval, NEWS_SECONDS)
+                continue
+            try:
+                self._send()
+            except StaleAttemptError as error:
+                self.lost = error
+                return
+            except NasDetError as error:
+                if failures == 0:
+                    log.warning("heartbeat.lost", job=self._held.id, attempt=self._held.attempt, reason=str(error))
+                pause = min(FIRST_WAIT_SECONDS * 2**failures, LONGEST_WAIT_SECONDS)
+                failures = min(failures + 1, 8)
+            else:
+                sent_at, failures = time.monotonic(), 0
+                pause = min(interval, NEWS_SECONDS)
+
+    def _send(self) -> None:
+        counter, written = self._held.counter, self._log.written()
+        body: dict[str, Any] = {
+            "attempt": self._held.attempt,
+            "counter": counter,
+            "progress": self._held.progress,
+        }
+        if written != self._sent_log:
+            body["log"] = self._log.text()
+        reply = self._client.heartbeat(self._held.id, body, patience_seconds=0)
+        self._sent_counter, self._sent_log = counter, written
+        self.cancelled = self.cancelled or bool(reply["cancel"])

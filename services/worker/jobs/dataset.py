@@ -1,0 +1,115 @@
+"""From a payload to pictures: the installation's folder, the manifest, the resident caches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasdet_core.data.augment import Augmentation
+from nasdet_core.data.batches import TrainLoader
+from nasdet_core.data.cache import ResidentImages
+from nasdet_core.data.in_memory import Dataset, ImageRecord
+from nasdet_core.data.manifest import Manifest
+from nasdet_core.data.read import read_dataset
+from nasdet_core.errors import DatasetError
+from nasdet_core.supernet.recipe import TrainingRecipe
+from nasdet_core.training.determinism import derive_seed
+from services.worker.context import JobContext
+
+# Names of a recipe -> names of the batches.
+PIXEL_FORMATS: Mapping[str, str] = {"rgb_normalized": "imagenet", "bgr_255": "detnas"}
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """A dataset as its manifest fixed it, checked against the files that are there now."""
+
+    digest: str
+    manifest: Manifest
+    dataset: Dataset
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.manifest.classes
+
+    def role(self, role: str) -> str:
+        """`final` is `train` where nothing was taken out of it: one cache serves both."""
+        same = role == "final" and self.manifest.splits["final"] == self.manifest.splits["train"]
+        return "train" if same else role
+
+    def records(self, role: str) -> tuple[ImageRecord, ...]:
+        return self.manifest.records(self.dataset, role)
+
+    def split_name(self, role: str) -> str:
+        return self.manifest.split_names[role]
+
+
+def dataset_folder(home: Path, name: str) -> Path:
+    """Where the operator said that a dataset lies (never a client)."""
+    entry = home / "datasets" / f"{name}.json"
+    try:
+        folder = json.loads(entry.read_text())["path"]
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"dataset {name!r} is not registered in this installation; expected {entry}: register its folder"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f'expected {{"path": FOLDER}} in {entry}, but it cannot be read as that; register {name!r} again'
+        ) from error
+    return Path(folder)
+
+
+def load_dataset(payload: Mapping[str, Any], context: JobContext) -> DatasetVersion:
+    """The version a payload names; raises DatasetError when a file has changed since."""
+    digest: str = payload["dataset_version"]
+
+    def load() -> DatasetVersion:
+        context.progress(stage="data")
+        manifest = Manifest.from_json(json.loads(context.get_artifact(payload["manifest"])))
+        if manifest.digest != digest:
+            raise DatasetError(
+                f"expected the manifest of dataset version {digest[:12]}, got that of {manifest.digest[:12]}; "
+                f"check the dataset again"
+            )
+        folder = dataset_folder(context.facts.home, payload["dataset"])
+        names = manifest.classes if manifest.source_format == "voc" else None
+        dataset = read_dataset(folder, class_names=names, progress=context.tick)
+        manifest.verify(dataset.root, progress=context.tick)
+        return DatasetVersion(digest, manifest, dataset)
+
+    version: DatasetVersion = context.resident.datasets.get((digest, payload["dataset"]), load)
+    context.resident.note(digest)
+    return version
+
+
+def pictures(version: DatasetVersion, role: str, image_size: tuple[int, int], context: JobContext) -> ResidentImages:
+    """The decoded pictures of a role, kept between jobs."""
+    role = version.role(role)
+
+    def load() -> ResidentImages:
+        context.progress(stage="data")
+        cache = ResidentImages(version.dataset.root, version.records(role), image_size)
+        cache.preload(progress=context.tick)
+        return cache
+
+    cache: ResidentImages = context.resident.pictures.get((version.digest, role, image_size), load)
+    return cache
+
+
+def train_loader(
+    version: DatasetVersion, role: str, recipe: TrainingRecipe, seed: int, context: JobContext
+) -> TrainLoader:
+    return TrainLoader(
+        pictures(version, role, recipe.image_size, context),
+        recipe.batch_size,
+        derive_seed(seed, "batches"),
+        augmentation=Augmentation(
+            horizontal_flip=0.5 if recipe.horizontal_flip else 0.0,
+            vertical_flip=0.5 if recipe.vertical_flip else 0.0,
+        ),
+        pixel_format=PIXEL_FORMATS[recipe.pixel_format],
+    )

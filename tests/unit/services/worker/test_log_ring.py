@@ -1,0 +1,58 @@
+"""The tail of an executor's output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from services.worker.log_ring import LogRing
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    for descriptor in (writer, reader):
+        try:
+            os.close(descriptor)
+        except OSError:  # the test closed it
+            continue
+
+
+def test_settle_waits_for_everything_written_so_far(pipe: tuple[int, int]) -> None:
+    ring = LogRing(pipe[0], limit=65536, echo=False)
+    for count in range(1, 200):
+        os.write(pipe[1], b"x" * 97)
+        ring.settle()
+        assert len(ring.text()) == 97 * count
+
+
+def test_only_the_last_bytes_are_kept(pipe: tuple[int, int]) -> None:
+    ring = LogRing(pipe[0], limit=100, echo=False)
+    for number in range(1000):
+        os.write(pipe[1], b"line %4d\n" % number)
+    os.close(pipe[1])
+    ring.join()
+    assert len(ring.text()) == 100
+    assert ring.text().endswith("line  998\nline  999\n")
+    assert ring.written() == 10_000
+
+
+def test_clear_starts_the_next_attempt(pipe: tuple[int, int]) -> None:
+    ring = LogRing(pipe[0], limit=100, echo=False)
+    os.write(pipe[1], b"attempt 1")
+    ring.settle()
+    ring.clear()
+    os.write(pipe[1], b"attempt 2")
+    ring.settle()
+    assert ring.text() == "attempt 2"
+
+
+def test_broken_characters_become_text_a_database_takes(pipe: tuple[int, int]) -> None:
+    ring = LogRing(pipe[0], limit=3, echo=False)
+    os.write(pipe[1], "aé\x00".encode())
+    ring.settle()
+    assert "\x00" not in ring.text()
+    assert ring.text() == "é\N{REPLACEMENT CHARACTER}"
