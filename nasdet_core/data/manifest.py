@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nasdet_core.data.in_memory import Dataset, Defect, ImageRecord, Progress
+from nasdet_core.data.defects import DefectLog
+from nasdet_core.data.in_memory import Dataset, ImageRecord, Progress
 from nasdet_core.data.pictures import PictureFacts, examine, inside
-from nasdet_core.data.splits import ROLES, SplitPlan
+from nasdet_core.data.splits import ROLES, SplitPlan, no_boxes_left
 from nasdet_core.errors import DatasetError
 
 SCHEMA = 1
@@ -119,25 +120,20 @@ def examine_pictures(dataset: Dataset, progress: Progress | None = None) -> dict
     return facts
 
 
-def without_bad_pictures(dataset: Dataset, facts: Mapping[str, PictureFacts]) -> tuple[Dataset, tuple[Defect, ...]]:
-    """The dataset without the pictures that cannot be used, and one defect for each of those."""
+def without_bad_pictures(dataset: Dataset, facts: Mapping[str, PictureFacts]) -> Dataset:
+    """The dataset without the pictures that cannot be used; each of those is a defect of it."""
     bad = {file: fact.problem for file, fact in facts.items() if fact.problem is not None}
     splits = {
         name: tuple(record for record in records if record.file not in bad) for name, records in dataset.splits.items()
     }
-    if not any(splits.values()):
-        raise DatasetError(f"no usable picture is left in {dataset.root}; first reason: {next(iter(bad.values()))}")
-    defects = tuple(Defect("bad_picture", f"{problem}; left out") for problem in bad.values())
-    cleaned = Dataset(
-        root=dataset.root,
-        class_names=dataset.class_names,
-        category_ids=dataset.category_ids,
-        splits=splits,
-        source_format=dataset.source_format,
-        defects=dataset.defects + defects,
-        sources=dataset.sources,
-    )
-    return cleaned, defects
+    if no_boxes_left(splits):
+        reason = next(iter(bad.values()), "the other pictures have no boxes")
+        raise DatasetError(f"no usable picture with a box is left in {dataset.root}; first reason: {reason}")
+    log = DefectLog()
+    log.extend(dataset.defects)
+    for problem in bad.values():
+        log.add("bad_picture", f"{problem}; left out")
+    return replace(dataset, splits=splits, defects=log.defects())
 
 
 def build_manifest(

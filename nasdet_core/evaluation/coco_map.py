@@ -75,6 +75,8 @@ class CocoEvaluator:
         self._categories = tuple(category_ids) if category_ids is not None else tuple(range(1, len(self._names) + 1))
         if len(self._names) != len(self._categories):
             raise DatasetError(f"{len(self._names)} class names, but {len(self._categories)} category ids")
+        if list(self._categories) != sorted(set(self._categories)):
+            raise DatasetError(f"expected category ids in rising order, as pycocotools sorts them: {self._categories}")
         self._records = tuple(records)
         self._max_detections = max_detections
         countable = [int(np.count_nonzero(record.annotation.trainable)) for record in self._records]
