@@ -80,11 +80,7 @@ def read_body(body: Mapping[str, Any]) -> SpecificationBody:
     """Check the form; raises SpecificationError with one sentence per field."""
     if not isinstance(body, Mapping):
         raise SpecificationError(
-            [
-                FieldError(
-                    "", f"a mapping with {_known(SpecificationBody)} was expected, but {body!r:.80} came"
-                )
-            ]
+            [FieldError("", f"a mapping with {_known(SpecificationBody)} was expected, but {body!r:.80} came")]
         )
     try:
         text = json.dumps(dict(body), allow_nan=False, default=_refuse_value)
@@ -108,8 +104,7 @@ def refuse_unknown_keys(loc: str, given: Iterable[str], known: Sequence[str]) ->
 
 def _refuse_value(value: object) -> NoReturn:
     message = (
-        f"texts, numbers, lists and mappings were expected, but {value!r:.80} came; "
-        "put it in quotes if it is a text"
+        f"texts, numbers, lists and mappings were expected, but {value!r:.80} came; put it in quotes if it is a text"
     )
     raise SpecificationError([FieldError("", message)])
 

@@ -111,9 +111,7 @@ def recipe_json(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
-def _recipe(
-    kind: type[AnyRecipe], loc: str, section: Mapping[str, Any], also: tuple[str, ...] = ()
-) -> AnyRecipe:
+def _recipe(kind: type[AnyRecipe], loc: str, section: Mapping[str, Any], also: tuple[str, ...] = ()) -> AnyRecipe:
     refuse_unknown_keys(loc, section, (*kind.known_keys(), *also))
     try:
         return kind.from_json({key: value for key, value in section.items() if key not in also})
@@ -145,9 +143,7 @@ def _algorithm(section: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     options = dict(section)
     name = options.pop("algorithm", None)
     if not isinstance(name, str):
-        raise field_error(
-            "search.algorithm", f"expected the name of an algorithm such as detnas, got {name!r}"
-        )
+        raise field_error("search.algorithm", f"expected the name of an algorithm such as detnas, got {name!r}")
     try:
         known = tuple(algorithm_options(name))
     except UnknownNameError as error:

@@ -153,7 +153,5 @@ def _baseline(specification: Specification, space: DetectorSpace) -> Genotype:
 
 
 def _other_part(role: str, given: str, wanted: str) -> SpecificationError:
-    message = (
-        f"the baseline must be a path of the searched space, else the same: expected {wanted}, got {given}"
-    )
+    message = f"the baseline must be a path of the searched space, else the same: expected {wanted}, got {given}"
     return field_error(f"final.baseline.{role}", message)

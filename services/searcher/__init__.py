@@ -1,0 +1,1 @@
+"""The searcher: moves every search forward, stateless between steps. Torch-free."""

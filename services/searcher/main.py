@@ -1,0 +1,82 @@
+"""The searcher's loop: a step for every running search, then the reaper; again and again."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from services.common.db.repositories import EventRepository, JobRepository, Owner, SearchRepository
+from services.common.db.session import Database
+from services.common.db.states import SearchState
+from services.common.settings import SearcherSettings
+from services.searcher.reaper import reap
+from services.searcher.stages import step
+
+log = structlog.get_logger()
+
+STEP_FAILURES = 3  # one may be an accident of the moment; after so many in a row the search itself is the cause
+
+
+class Searcher:
+    """Keeps nothing that matters: another process may take over at any moment, or work beside it."""
+
+    def __init__(self, database: Database, settings: SearcherSettings) -> None:
+        self.database = database
+        self.settings = settings
+        self._failures: Counter[int] = Counter()  # steps of a search that failed in a row
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set. A database that is away or full is waited for."""
+        while not stop.is_set():
+            try:
+                self.round()
+            except OperationalError as error:
+                log.error("searcher.database", error=str(error.orig))
+            stop.wait(self.settings.poll_seconds)
+
+    def round(self) -> None:
+        """Every running search once."""
+        with self.database.read_session() as session:
+            running = [search.id for search in SearchRepository(session).running()]
+        for search_id in running:
+            self._step(search_id)
+        with self.database.write_session() as session:
+            reaped = reap(
+                session,
+                lease_seconds=self.settings.lease_seconds,
+                max_crashes=self.settings.max_crashes,
+            )
+        if reaped:
+            log.warning("jobs.reaped", jobs=list(reaped))
+
+    def _step(self, search_id: int) -> None:
+        try:
+            with self.database.write_session() as session:
+                step(session, search_id, lease_seconds=self.settings.lease_seconds)
+        except OperationalError:
+            raise  # the database's trouble, not the search's
+        except Exception as error:
+            log.exception("step.failed", search_id=search_id)
+            self._failures[search_id] += 1
+            self._report(search_id, error)
+        else:
+            self._failures.pop(search_id, None)
+
+    def _report(self, search_id: int, error: Exception) -> None:
+        """Tell the story, and end a search whose step fails again and again."""
+        what = f"{type(error).__name__}: {error}"
+        times = self._failures[search_id]
+        with self.database.write_session() as session:
+            search = SearchRepository(session).get(search_id)
+            data = {"stage": search.stage.value, "error": what, "times": times}
+            EventRepository(session).add("step.failed", Owner.of(search), search_id=search_id, data=data)
+            if times >= STEP_FAILURES:
+                reason = (
+                    f"the searcher failed {times} times in a row at stage '{search.stage}' ({what}); "
+                    "see the searcher's log"
+                )
+                JobRepository(session).end_search(search_id, SearchState.FAILED, reason)
+                del self._failures[search_id]
