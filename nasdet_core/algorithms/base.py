@@ -81,13 +81,10 @@ class TrialLedger:
 
     def check_ask(self, number: int, earlier: Sequence[Genotype], visible: int) -> None:
         if not 0 <= number < self.total_trials:
-            raise TrialOrderError(
-                f"a trial from 0 to {self.total_trials - 1} was expected, but {number} was asked"
-            )
+            raise TrialOrderError(f"a trial from 0 to {self.total_trials - 1} was expected, but {number} was asked")
         if len(earlier) != number:
             raise TrialOrderError(
-                f"trial {number} needs the genotypes of the {number} trials before it, "
-                f"but {len(earlier)} came"
+                f"trial {number} needs the genotypes of the {number} trials before it, but {len(earlier)} came"
             )
         if self.told < visible:
             raise TrialOrderError(
@@ -104,8 +101,7 @@ class TrialLedger:
             )
         if trial.state not in TRIAL_STATES:
             raise TrialResultError(
-                f"trial {trial.number}: one of {', '.join(TRIAL_STATES)} was expected, "
-                f"but {trial.state!r} came"
+                f"trial {trial.number}: one of {', '.join(TRIAL_STATES)} was expected, but {trial.state!r} came"
             )
         if trial.state == "succeeded" and (trial.value is None or not math.isfinite(trial.value)):
             raise TrialResultError(
@@ -115,7 +111,7 @@ class TrialLedger:
         self.told += 1
 
 
-def check_state(state: Mapping[str, Any], algorithm: str) -> int:
+def check_state(state: Mapping[str, Any], algorithm: str, total_trials: int) -> int:
     """The number of told trials in a state; CheckpointError when another algorithm or schema wrote it."""
     if state.get("algorithm") != algorithm:
         raise CheckpointError(
@@ -123,12 +119,12 @@ def check_state(state: Mapping[str, Any], algorithm: str) -> int:
         )
     if state.get("schema") != STATE_SCHEMA:
         raise CheckpointError(
-            f"{algorithm}: a state of schema {STATE_SCHEMA} was expected, "
-            f"but schema {state.get('schema')!r} came"
+            f"{algorithm}: a state of schema {STATE_SCHEMA} was expected, but schema {state.get('schema')!r} came"
         )
     told = state.get("told")
-    if isinstance(told, bool) or not isinstance(told, int) or told < 0:
+    if isinstance(told, bool) or not isinstance(told, int) or not 0 <= told <= total_trials:
         raise CheckpointError(
-            f"{algorithm}: a number of told trials was expected in the state, but {told!r} came"
+            f"{algorithm}: a number of told trials from 0 to {total_trials} was expected in the state, "
+            f"but {told!r} came"
         )
     return told

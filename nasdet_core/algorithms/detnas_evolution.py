@@ -68,20 +68,14 @@ class DetNasEvolution:
         self.generations = whole_number("detnas: generations", generations, 1, MAX_TRIALS)
         self.parents = whole_number("detnas: parents", parents, 1, MAX_PARENTS)
         share = round(BRED_SHARE * population)
-        self.mutations = whole_number(
-            "detnas: mutations", share if mutations is None else mutations, 0, population
-        )
-        self.crossovers = whole_number(
-            "detnas: crossovers", share if crossovers is None else crossovers, 0, population
-        )
+        self.mutations = whole_number("detnas: mutations", share if mutations is None else mutations, 0, population)
+        self.crossovers = whole_number("detnas: crossovers", share if crossovers is None else crossovers, 0, population)
         if self.mutations + self.crossovers > population:
             raise SettingError(
                 f"detnas: mutations and crossovers must fit a population of {population}, but they are "
                 f"{self.mutations} + {self.crossovers}"
             )
-        self.mutation_probability = real_number(
-            "detnas: mutation_probability", mutation_probability, 0.0, 1.0
-        )
+        self.mutation_probability = real_number("detnas: mutation_probability", mutation_probability, 0.0, 1.0)
         self.attempts = whole_number("detnas: attempts", attempts, 1, 1_000_000)
         self.random_attempts = whole_number("detnas: random_attempts", random_attempts, 1, 10_000_000)
         check_enough_candidates(space, population * generations)
@@ -179,7 +173,7 @@ class DetNasEvolution:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        told = check_state(state, self.name)
+        told = check_state(state, self.name, self.total_trials)
         best, breeding = self._read_parents(state, "best"), self._read_parents(state, "breeding")
         self._ledger.told, self._best, self._breeding = told, best, breeding
 
@@ -197,8 +191,7 @@ class DetNasEvolution:
             ) from error
         if len(parents) > self.parents:
             raise CheckpointError(
-                f"detnas: at most {self.parents} trials were expected in the state's {key!r}, "
-                f"but {len(parents)} came"
+                f"detnas: at most {self.parents} trials were expected in the state's {key!r}, but {len(parents)} came"
             )
         return parents
 

@@ -75,7 +75,7 @@ class RandomSearch:
         return {"schema": STATE_SCHEMA, "algorithm": self.name, "told": self._ledger.told}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._ledger.told = check_state(state, self.name)
+        self._ledger.told = check_state(state, self.name, self.total_trials)
 
 
 def check_enough_candidates(space: DetectorSpace, trials: int) -> None:
