@@ -90,6 +90,11 @@ class CocoEvaluator:
             self._records, self._names, self._categories, list(_truth_entries(self._records, self._categories))
         )
 
+    @property
+    def records(self) -> tuple[ImageRecord, ...]:
+        """The images, in the order in which their detections are expected."""
+        return self._records
+
     def evaluate(self, detections: Sequence[Detections], *, full: bool = False) -> CocoResult:
         """Score the detections of all images, in the order of the records.
 
