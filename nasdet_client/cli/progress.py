@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from nasdet_client.sdk import NasdetClient
-from nasdet_client.sdk.client import FINISHED_STATES
 
 Json = dict[str, Any]
 
@@ -23,12 +22,12 @@ def follow(client: NasdetClient, search_id: int, console: Console) -> Json:
     view = _Bars(console) if console.is_terminal else _Lines(console)
     with view:
         for summary in client.watch_search(search_id, every_s=EVERY_S):
-            ended = summary["search"]["state"] in FINISHED_STATES
-            view.update(summary, [] if ended else _running(client.jobs(search_id=search_id)))
+            view.update(summary, _running(summary))
     return summary
 
 
-def _running(jobs: Iterable[Json]) -> list[Json]:
+def _running(summary: Json) -> list[Json]:
+    jobs: list[Json] = (summary.get("progress") or {}).get("jobs", [])
     return [job for job in jobs if job["state"] == "running"]
 
 
@@ -56,13 +55,22 @@ def describe_seconds(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+TRIAL_STATES = ("queued", "running", "succeeded", "failed", "infeasible", "lost", "cancelled")
+
+
+def trial_counts(summary: Json) -> dict[str, int]:
+    """How many candidates are in which state."""
+    return {state: summary["trials"].get(state, 0) for state in TRIAL_STATES}
+
+
 def describe_search(summary: Json) -> str:
     """Stage, candidates and the best so far in one line."""
-    trials = summary["trials"]
     parts = [f"search {summary['search']['id']}: {summary['search']['stage']}"]
-    if any(trials.values()):
-        counts = ", ".join(f"{count} {state}" for state, count in trials.items() if count)
-        parts.append(f"candidates: {counts}")
+    counts = trial_counts(summary)
+    if any(counts.values()):
+        states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        planned = summary["trials"].get("planned")
+        parts.append(f"candidates{f' of {planned}' if planned else ''}: {states}")
     best = summary.get("best")
     if best:
         error = f" ± {100 * best['standard_error']:.1f}" if best.get("standard_error") is not None else ""
@@ -123,9 +131,8 @@ class _Bars:
         self._bars.stop()
 
     def update(self, summary: Json, jobs: list[Json]) -> None:
-        trials = summary["trials"]
-        total = (summary.get("progress") or {}).get("trials_total")
-        done = sum(count for state, count in trials.items() if state not in ("queued", "running"))
+        total = summary["trials"].get("planned")
+        done = sum(count for state, count in trial_counts(summary).items() if state not in ("queued", "running"))
         self._bars.update(self._search, completed=done, total=total, note=describe_search(summary))
         for gone in set(self._tasks) - {job["id"] for job in jobs}:
             self._bars.remove_task(self._tasks.pop(gone))

@@ -43,7 +43,7 @@ def _print_best(summary: Json) -> None:
 
 def _result_table(summary: Json) -> Table:
     table = Table(title=f"on split {summary['final']['split']!r}, median over seeds", title_justify="left")
-    for heading in ("detector", "AP", "± error", "spread over seeds", "AP50", "MACs", "parameters"):
+    for heading in ("detector", "AP", "± error", "over seeds (n)", "AP50", "MACs", "parameters"):
         table.add_column(heading, justify="left" if heading == "detector" else "right")
     for key, name in ROWS:
         row = summary.get(key)
@@ -54,12 +54,12 @@ def _result_table(summary: Json) -> Table:
 
 def _cells(row: Json) -> list[str]:
     if row.get("box_map") is None:
-        return [row.get("state", "failed"), "", "", "", *_costs(row)]
-    spread = row.get("spread")
+        return ["not trained", "", "", "", *_costs(row)]
+    spread = row["spread"]
     return [
         _percent(row["box_map"]),
         _percent(row.get("standard_error")),
-        f"{_percent(spread[0])} to {_percent(spread[1])}" if spread else "",
+        f"{_percent(spread[0])} to {_percent(spread[1])} ({sum(seed['box_map'] is not None for seed in row['seeds'])})",
         _percent(row.get("box_ap50")),
         *_costs(row),
     ]
@@ -92,12 +92,13 @@ def _remarks(summary: Json) -> list[str]:
     stages = [
         f"{name} {describe_seconds(value)}"
         for name, value in timing.items()
-        if name != "candidates_per_hour" and isinstance(value, int | float)
+        if name != "candidates_per_hour" and value is not None
     ]
     if stages:
         lines.append(f"time: {', '.join(stages)}")
-    if summary.get("verdict"):
-        lines.append(str(summary["verdict"]))
+    for sentence in ("control_verdict", "verdict"):
+        if summary.get(sentence):
+            lines.append(str(summary[sentence]))
     return lines
 
 
@@ -105,9 +106,26 @@ def check_lines(report: Json) -> list[str]:
     """A dataset's check as lines: what is there, then what is wrong."""
     lines = [f"{report['format'].upper()} format, {len(report['classes'])} classes: {', '.join(report['classes'])}"]
     for name, split in report["splits"].items():
-        counts = ", ".join(f"{cls} {count}" for cls, count in split["boxes_per_class"].items())
-        lines.append(f"{name:8} {split['images']:>6} pictures  {split['boxes']:>7} boxes  ({counts})")
-    defects = report["defects"]
-    lines.append(f"{len(defects)} defects" if defects else "no defects found")
-    lines.extend(f"  {defect['message']}" for defect in defects)
+        lines.append(f"{name:10} {split['pictures']:>7,} pictures  {split['boxes']:>8,} boxes{_classes(split)}")
+    for role, planned in (report.get("planned_splits") or {}).items():
+        lines.append(f"a search uses {planned['pictures']:,} pictures of {planned['name']} for: {role}")
+    if report.get("splits_problem"):
+        lines.append(f"not usable for a search: {report['splits_problem']}")
+    total = sum(report["defect_counts"].values())
+    lines.append(f"{total:,} defects" if total else "no defects found")
+    lines.extend(f"  {defect['message']}" for defect in report["defects"])
     return lines
+
+
+MOST_CLASSES_IN_A_LINE = 12
+
+
+def _classes(split: Json) -> str:
+    """Boxes by class, most frequent first, where they fit into a line."""
+    boxes = {name: count for name, count in split["boxes_by_class"].items() if count}
+    if not boxes:
+        return ""
+    ranked = sorted(boxes.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{name} {count:,}" for name, count in ranked[:MOST_CLASSES_IN_A_LINE])
+    more = len(ranked) - MOST_CLASSES_IN_A_LINE
+    return f"  ({shown}{f', and {more} more classes' if more > 0 else ''})"
