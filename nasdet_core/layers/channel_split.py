@@ -38,6 +38,4 @@ def channel_split(name: str) -> ChannelSplit:
     try:
         return CHANNEL_SPLITS[name]
     except KeyError:
-        raise UnknownNameError(
-            f"channel split '{name}' is unknown; use one of {', '.join(CHANNEL_SPLITS)}"
-        ) from None
+        raise UnknownNameError(f"channel split '{name}' is unknown; use one of {', '.join(CHANNEL_SPLITS)}") from None

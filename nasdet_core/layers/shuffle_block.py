@@ -26,14 +26,10 @@ class ShuffleBlock(nn.Module):
     `main` is a sequence of ConvNorm. ShuffleNetV2: 1x1, depthwise, 1x1. Xception: depthwise, 1x1, three times.
     """
 
-    def __init__(
-        self, candidate: str, in_channels: int, out_channels: int, *, stride: int, split: str
-    ) -> None:
+    def __init__(self, candidate: str, in_channels: int, out_channels: int, *, stride: int, split: str) -> None:
         super().__init__()
         if candidate not in KERNEL_SIZES:
-            raise UnknownNameError(
-                f"candidate '{candidate}' is unknown; a block is one of {', '.join(KERNEL_SIZES)}"
-            )
+            raise UnknownNameError(f"candidate '{candidate}' is unknown; a block is one of {', '.join(KERNEL_SIZES)}")
         self.candidate = candidate
         self.stride = stride
         self.split = split
@@ -58,9 +54,7 @@ class ShuffleBlock(nn.Module):
 
 
 def _shuffle_branch(branch_in: int, mid: int, branch_out: int, *, kernel: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        pointwise(branch_in, mid), depthwise(mid, kernel, stride=stride), pointwise(mid, branch_out)
-    )
+    return nn.Sequential(pointwise(branch_in, mid), depthwise(mid, kernel, stride=stride), pointwise(mid, branch_out))
 
 
 def _xception_branch(branch_in: int, mid: int, branch_out: int, *, kernel: int, stride: int) -> nn.Sequential:

@@ -1,0 +1,1 @@
+"""Backbones: one family per file, elastic and standalone side by side."""

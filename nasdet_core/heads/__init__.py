@@ -1,0 +1,1 @@
+"""Heads: predictions, training losses and detections from pyramid levels."""

@@ -1,0 +1,1 @@
+"""Importers: published checkpoints under the names of our modules."""

@@ -1,0 +1,1 @@
+"""Necks: from backbone levels to the levels that a head takes."""
