@@ -160,4 +160,17 @@ QUICK: JobTable = {
 
 
 def job_table(real: Callable[[], JobTable]) -> JobTable:
-    return real() if PLAN.get("real", False) else QUICK
+    """The quick jobs, or the real ones with the faults planted into the scoring of their candidates."""
+    return {**real(), "evaluate": real_evaluate} if PLAN.get("real", False) else QUICK
+
+
+def real_evaluate(job: JobRequest, context: JobContext) -> JobOutcome:
+    from services.worker.jobs.evaluate import build_scorer
+
+    scorer = build_scorer(job, context)
+
+    def score(trial: TrialRequest) -> TrialOutcome:
+        plant(trial.genotype)
+        return scorer(trial)
+
+    return score_trials(job, context, score)

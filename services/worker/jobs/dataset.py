@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nasdet_core.data.augment import Augmentation
-from nasdet_core.data.batches import TrainLoader
+from nasdet_core.data.batches import Batch, TrainLoader, eval_batches, sample_batches
 from nasdet_core.data.cache import ResidentImages
 from nasdet_core.data.in_memory import Dataset, ImageRecord
 from nasdet_core.data.manifest import Manifest
 from nasdet_core.data.read import read_dataset
 from nasdet_core.errors import DatasetError
-from nasdet_core.supernet.recipe import TrainingRecipe
+from nasdet_core.supernet.recipe import RecalibrationRecipe, TrainingRecipe
+from nasdet_core.supernet.score import RECALIBRATION_SEED
 from nasdet_core.training.determinism import derive_seed
 from services.worker.context import JobContext
 
+KEPT_BATCH_BYTES = 256 << 20  # batches larger than this together are made anew for every candidate
 # Names of a recipe -> names of the batches.
 PIXEL_FORMATS: Mapping[str, str] = {"rgb_normalized": "imagenet", "bgr_255": "detnas"}
 
@@ -113,3 +115,45 @@ def train_loader(
         ),
         pixel_format=PIXEL_FORMATS[recipe.pixel_format],
     )
+
+
+class BatchStream:
+    """The same batches as often as they are asked for: kept where they are small, made anew where they are not."""
+
+    def __init__(self, make: Callable[[], Iterator[Batch]], size: int) -> None:
+        self._make = make
+        self._kept: list[Batch] | None = list(make()) if size <= KEPT_BATCH_BYTES else None
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._make() if self._kept is None else iter(self._kept)
+
+
+def eval_stream(
+    version: DatasetVersion, role: str, recipe: TrainingRecipe, batch_size: int, context: JobContext
+) -> BatchStream:
+    """Every picture of a role once, without augmentation."""
+    cache = pictures(version, role, recipe.image_size, context)
+    pixel_format = PIXEL_FORMATS[recipe.pixel_format]
+    return BatchStream(
+        lambda: eval_batches(cache, batch_size, pixel_format=pixel_format), _bytes(len(cache), recipe.image_size)
+    )
+
+
+def recalibration_stream(
+    version: DatasetVersion, role: str, training: TrainingRecipe, recipe: RecalibrationRecipe, context: JobContext
+) -> BatchStream:
+    """The pictures for BN recalibration: the same ones in the same order for every candidate."""
+    cache = pictures(version, role, training.image_size, context)
+    pixel_format = PIXEL_FORMATS[training.pixel_format]
+
+    def make() -> Iterator[Batch]:
+        return sample_batches(
+            cache, recipe.images, recipe.batch_size, seed=RECALIBRATION_SEED, pixel_format=pixel_format
+        )
+
+    return BatchStream(make, _bytes(min(recipe.images, len(cache)), training.image_size))
+
+
+def _bytes(images: int, image_size: tuple[int, int]) -> int:
+    height, width = image_size
+    return images * 3 * height * width * 4

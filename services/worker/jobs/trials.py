@@ -19,13 +19,15 @@ from services.worker.work import JobOutcome, JobRequest, TrialOutcome, TrialRequ
 Scorer = Callable[[TrialRequest], TrialOutcome]
 
 
-def score_trials(job: JobRequest, context: JobContext, score: Scorer) -> JobOutcome:
-    """Score every trial in the order of its number."""
+def score_trials(
+    job: JobRequest, context: JobContext, score: Scorer, after_error: Callable[[], object] = gc.collect
+) -> JobOutcome:
+    """Score every trial in the order of its number. `after_error` frees what a failed candidate held."""
     trials = sorted(job.trials, key=lambda trial: trial.number)
     for done, trial in enumerate(trials):
         context.progress(stage="evaluate", trial=trial.number, trials_done=done, trials=len(trials))
         context.log(f"trial {trial.number}: genotype {' '.join(map(str, trial.genotype))}")
-        outcome = _score_one(trial, score)
+        outcome = _score_one(trial, score, after_error)
         context.log(f"trial {trial.number}: {outcome.state} {_figure(outcome)}")
         try:
             context.land_result(trial, outcome)
@@ -37,7 +39,7 @@ def score_trials(job: JobRequest, context: JobContext, score: Scorer) -> JobOutc
     return JobOutcome("succeeded", result={"trials": len(trials)})
 
 
-def _score_one(trial: TrialRequest, score: Scorer) -> TrialOutcome:
+def _score_one(trial: TrialRequest, score: Scorer, after_error: Callable[[], object]) -> TrialOutcome:
     try:
         return score(trial)
     except (StaleAttemptError, JobStoppedError):
@@ -48,7 +50,7 @@ def _score_one(trial: TrialRequest, score: Scorer) -> TrialOutcome:
             outcome = TrialOutcome("infeasible", out_of_memory_reason(error))
         else:
             outcome = TrialOutcome("failed", failure_reason(error))
-    gc.collect()  # the frames of the error held on to the candidate's tensors
+    after_error()  # by now the error is gone, and with it the frames that held the candidate's tensors
     return outcome
 
 
