@@ -47,20 +47,12 @@ def demo_specification(dataset: str) -> dict[str, Any]:
 
 def prepare_demo_data(home: Home, notify: Callable[[str], None]) -> None:
     """Generate the demo's pictures in the home, unless they are there. Half-written ones are never taken for whole."""
-    directory = home.path / DEMO_DATA
-    if directory.exists():
-        return
     try:
         from nasdet_core.data.demo import write_demo_dataset
     except ModuleNotFoundError as error:
         raise CommandError(
             f"the demo's pictures need the package {error.name}; install it with: pip install 'nasdet[embedded]'"
         ) from error
-    notify("generating the demo's pictures")
-    unfinished = home.path / f".{DEMO_DATA}.unfinished"
-    if unfinished.exists():
-        import shutil
-
-        shutil.rmtree(unfinished)
-    write_demo_dataset(unfinished)
-    unfinished.rename(directory)
+    if not (home.path / DEMO_DATA).exists():
+        notify("generating the demo's pictures")
+    write_demo_dataset(home.path / DEMO_DATA)

@@ -112,6 +112,9 @@ class NasdetClient:
     def jobs(self, *, search_id: int | None = None) -> list[Json]:
         return list(self._pages("/v1/jobs", {} if search_id is None else {"search": search_id}))
 
+    def job(self, job_id: int) -> Json:
+        return self._json("GET", f"/v1/jobs/{job_id}", repeatable=True)
+
     def job_log(self, job_id: int) -> str:
         return self._send("GET", f"/v1/jobs/{job_id}/log", repeatable=True).text
 
