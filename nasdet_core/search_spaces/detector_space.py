@@ -65,14 +65,10 @@ class DetectorSpace:
         self.head.check_levels(self.neck.out_levels(self.backbone.feature_levels()))
 
     @classmethod
-    def from_description(
-        cls, description: Mapping[str, Any], num_classes: int | None = None
-    ) -> DetectorSpace:
+    def from_description(cls, description: Mapping[str, Any], num_classes: int | None = None) -> DetectorSpace:
         """Read `{backbone: ..., neck: ..., head: ...}`; neck settings left out are those the head prefers."""
         if not isinstance(description, Mapping):
-            raise SettingError(
-                f"detector: a mapping with {', '.join(ROLES)} was expected, but {description!r} came"
-            )
+            raise SettingError(f"detector: a mapping with {', '.join(ROLES)} was expected, but {description!r} came")
         refuse_unknown_keys("detector", description, ROLES)
         for role in ROLES:
             if role not in description:
@@ -105,9 +101,7 @@ class DetectorSpace:
     def blocks(self) -> tuple[ChoiceBlock, ...]:
         """Every searched block, its name prefixed with its part's role."""
         return tuple(
-            replace(block, name=f"{role}.{block.name}")
-            for role, part in self.parts.items()
-            for block in part.blocks
+            replace(block, name=f"{role}.{block.name}") for role, part in self.parts.items() for block in part.blocks
         )
 
     @property
@@ -118,9 +112,7 @@ class DetectorSpace:
     def split(self, genotype: Genotype) -> dict[Role, Genotype]:
         """The slice of each part."""
         if len(genotype) != len(self.blocks):
-            raise GenotypeError(
-                f"a genotype of {len(self.blocks)} choices was expected, but {len(genotype)} came"
-            )
+            raise GenotypeError(f"a genotype of {len(self.blocks)} choices was expected, but {len(genotype)} came")
         slices: dict[Role, Genotype] = {}
         start = 0
         for role, part in self.parts.items():
@@ -159,9 +151,7 @@ class DetectorSpace:
         method 2).
         """
         genes = self.split(genotype)
-        fixed = {
-            role: part.fixed(genes[role], from_scratch=from_scratch) for role, part in self.parts.items()
-        }
+        fixed = {role: part.fixed(genes[role], from_scratch=from_scratch) for role, part in self.parts.items()}
         return replace(self, **fixed)  # type: ignore[arg-type]  # a part's fixed form keeps its role
 
     # --- identity and cost ----------------------------------------------------------------------------------
@@ -211,9 +201,7 @@ class DetectorSpace:
 
     def _known_classes(self) -> int:
         if self.num_classes is None:
-            raise SettingError(
-                "the cost of a head needs num_classes, but it is not known; give the number of classes"
-            )
+            raise SettingError("the cost of a head needs num_classes, but it is not known; give the number of classes")
         return self.num_classes
 
 

@@ -96,8 +96,7 @@ class FpnNeck(FixedPart):
             return NO_COST  # subsampling multiplies nothing
         extra = self.out_levels(in_levels)[-2:]
         return total_cost(
-            convolution(self.channels, self.channels, 3, level.positions(image_size), bias=True)
-            for level in extra
+            convolution(self.channels, self.channels, 3, level.positions(image_size), bias=True) for level in extra
         )
 
     def to_description(self) -> dict[str, Any]:

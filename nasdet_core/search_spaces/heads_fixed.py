@@ -49,9 +49,7 @@ class FixedHead(FixedPart, ABC):
     def _check_selection(self) -> None:
         what = f"head {self.name!r}"
         # Floats, so that 1 and 1.0 are one setting with one identity.
-        object.__setattr__(
-            self, "score_threshold", real_number(f"{what}: score_threshold", self.score_threshold, 0, 1)
-        )
+        object.__setattr__(self, "score_threshold", real_number(f"{what}: score_threshold", self.score_threshold, 0, 1))
         object.__setattr__(self, "nms_iou", real_number(f"{what}: nms_iou", self.nms_iou, 0, 1))
         whole_number(f"{what}: detections", self.detections, 1, 10_000)
 
@@ -69,18 +67,14 @@ class FixedHead(FixedPart, ABC):
         check_doubling(what, in_levels)
         shared_channels(what, in_levels)
 
-    def cost(
-        self, genotype: Genotype, image_size: ImageSize, in_levels: Sequence[LevelSpec], num_classes: int
-    ) -> Cost:
+    def cost(self, genotype: Genotype, image_size: ImageSize, in_levels: Sequence[LevelSpec], num_classes: int) -> Cost:
         """Cost for one image; weights are shared between the levels, multiplications are not."""
         self.validate(genotype)
         self.check_levels(in_levels)
         positions = sum(level.positions(image_size) for level in in_levels)
         return self._cost(in_levels[0].channels, positions, num_classes)
 
-    def cost_factors(
-        self, image_size: ImageSize, in_levels: Sequence[LevelSpec], num_classes: int
-    ) -> CostFactors:
+    def cost_factors(self, image_size: ImageSize, in_levels: Sequence[LevelSpec], num_classes: int) -> CostFactors:
         return CostFactors(self.cost((), image_size, in_levels, num_classes), ())
 
     @abstractmethod
@@ -204,9 +198,7 @@ class FasterRcnnHeadSpec(FixedHead):
         cells = ROI_SIZE**2
         predictor = linear(BOX_HEAD_FEATURES, (num_classes + 1) * (1 + 4))
         if self.box_head == "2fc":
-            hidden = linear(channels * cells, BOX_HEAD_FEATURES) + linear(
-                BOX_HEAD_FEATURES, BOX_HEAD_FEATURES
-            )
+            hidden = linear(channels * cells, BOX_HEAD_FEATURES) + linear(BOX_HEAD_FEATURES, BOX_HEAD_FEATURES)
             return hidden + predictor
         convs = convolution(channels, channels, 3, cells, bias=True, norm=True).repeated(4)
         return total_cost((convs, linear(channels * cells, BOX_HEAD_FEATURES), predictor))

@@ -75,11 +75,7 @@ class Limit:
 
     def __str__(self) -> str:
         where = self.part or "the whole detector"
-        at = (
-            f" at {self.image_size[0]}x{self.image_size[1]}"
-            if self.metric == "macs" and self.image_size
-            else ""
-        )
+        at = f" at {self.image_size[0]}x{self.image_size[1]}" if self.metric == "macs" and self.image_size else ""
         return f"{self.metric} of {where} <= {self.max:,.0f}{at}"
 
 
@@ -193,9 +189,7 @@ def _counter(space: DetectorSpace, limit: Limit) -> Callable[[Genotype], int]:
         return lambda genotype: _slow_count(space, limit, genotype)
     constant = _metric_of(factors.constant, limit.metric)
     tables = [[_metric_of(cost, limit.metric) for cost in table] for table in factors.choices]
-    return lambda genotype: (
-        constant + sum(table[choice] for table, choice in zip(tables, genotype, strict=True))
-    )
+    return lambda genotype: constant + sum(table[choice] for table, choice in zip(tables, genotype, strict=True))
 
 
 def _slow_count(space: DetectorSpace, limit: Limit, genotype: Genotype) -> int:

@@ -43,15 +43,9 @@ def _published_backbone(name: str, description: Mapping[str, Any]) -> DetNasBack
 
 
 SPACES: Mapping[str, PartEntry] = {
-    "detnas-300m": PartEntry(
-        "backbone", "space", backbone_from_description, "DetNAS, small: 20 blocks x 4 candidates"
-    ),
-    "detnas-1.3g": PartEntry(
-        "backbone", "space", backbone_from_description, "DetNAS, large: 40 blocks x 4 candidates"
-    ),
-    "detnas-3.8g": PartEntry(
-        "backbone", "space", backbone_from_description, "DetNAS, large and about 1.8 times wider"
-    ),
+    "detnas-300m": PartEntry("backbone", "space", backbone_from_description, "DetNAS, small: 20 blocks x 4 candidates"),
+    "detnas-1.3g": PartEntry("backbone", "space", backbone_from_description, "DetNAS, large: 40 blocks x 4 candidates"),
+    "detnas-3.8g": PartEntry("backbone", "space", backbone_from_description, "DetNAS, large and about 1.8 times wider"),
     **{
         name: PartEntry("backbone", "model", _published_backbone, f"published, found for {found.found_for}")
         for name, found in PUBLISHED.items()
@@ -59,9 +53,7 @@ SPACES: Mapping[str, PartEntry] = {
     "fpn": PartEntry("neck", "model", fpn_from_description, "feature pyramid network"),
     "fcos": PartEntry("head", "model", fcos_from_description, "FCOS, anchor-free"),
     "retinanet": PartEntry("head", "model", retinanet_from_description, "RetinaNet, 9 anchors per position"),
-    "faster-rcnn": PartEntry(
-        "head", "model", faster_rcnn_from_description, "Faster R-CNN with DetNAS's box head"
-    ),
+    "faster-rcnn": PartEntry("head", "model", faster_rcnn_from_description, "Faster R-CNN with DetNAS's box head"),
 }
 
 

@@ -25,9 +25,7 @@ def _genotype(text: str) -> Genotype:
     return tuple(int(choice) for choice in text.split() if choice != "/")
 
 
-_DETNASNET = _genotype(
-    "0 0 3 1 2 1 0 2 / 0 3 1 2 3 3 2 0 / 2 1 1 3 2 0 2 2 2 1 3 1 0 3 3 3 / 1 3 3 3 3 3 3 3"
-)
+_DETNASNET = _genotype("0 0 3 1 2 1 0 2 / 0 3 1 2 3 3 2 0 / 2 1 1 3 2 0 2 2 2 1 3 1 0 3 3 3 / 1 3 3 3 3 3 3 3")
 
 PUBLISHED: Mapping[str, PublishedArchitecture] = {
     found.name: found
@@ -56,9 +54,7 @@ PUBLISHED: Mapping[str, PublishedArchitecture] = {
             _genotype("1 3 0 0 / 2 3 3 3 / 2 3 3 3 3 2 2 0 / 2 3 1 1"),
             "RetinaNet on Pascal VOC",
         ),
-        PublishedArchitecture(
-            "detnas-coco-fpn-1.3g", "detnas-1.3g", _DETNASNET, "Faster R-CNN with FPN on COCO"
-        ),
+        PublishedArchitecture("detnas-coco-fpn-1.3g", "detnas-1.3g", _DETNASNET, "Faster R-CNN with FPN on COCO"),
         PublishedArchitecture(
             "detnas-coco-fpn-3.8g",
             "detnas-3.8g",

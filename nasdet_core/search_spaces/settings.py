@@ -42,9 +42,7 @@ def one_of(what: str, value: object, known: tuple[str, ...]) -> str:
 
 def names(what: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not value or not all(isinstance(item, str) for item in value):
-        raise SettingError(
-            f"{what}: a list of level names was expected, e.g. [c3, c4, c5], but {value!r} came"
-        )
+        raise SettingError(f"{what}: a list of level names was expected, e.g. [c3, c4, c5], but {value!r} came")
     return tuple(value)
 
 
@@ -68,9 +66,7 @@ def parse_genotype(text_or_choices: object, length: int) -> Genotype:
 
 def _parse_genotype_text(text: str, length: int) -> Genotype:
     if len(text) > MAX_GENOTYPE_TEXT:
-        raise GenotypeError(
-            f"genotype: at most {MAX_GENOTYPE_TEXT} characters were expected, but {len(text)} came"
-        )
+        raise GenotypeError(f"genotype: at most {MAX_GENOTYPE_TEXT} characters were expected, but {len(text)} came")
     same = ALL_OF_ONE.fullmatch(text.strip())
     if same:
         return (int(same.group(1)),) * length
@@ -78,7 +74,6 @@ def _parse_genotype_text(text: str, length: int) -> Genotype:
     for word in words:
         if not CHOICE.fullmatch(word):
             raise GenotypeError(
-                "genotype: whole numbers such as '2 1 2 0 ...' or 'all-0' were expected, "
-                f"but {word[:40]!r} came"
+                f"genotype: whole numbers such as '2 1 2 0 ...' or 'all-0' were expected, but {word[:40]!r} came"
             )
     return tuple(int(word) for word in words)

@@ -93,9 +93,7 @@ class DetNasBackbone(ChoicePart):
 
     def __post_init__(self) -> None:
         if self.name not in SHAPES:
-            raise UnknownNameError(
-                f"unknown DetNAS space {self.name!r}; known spaces are {', '.join(SHAPES)}"
-            )
+            raise UnknownNameError(f"unknown DetNAS space {self.name!r}; known spaces are {', '.join(SHAPES)}")
         object.__setattr__(self, "width", real_number(f"{self.name}: width", self.width, 0.01, 8.0))
         one_of(f"{self.name}: split", self.split, SPLITS)
         widths = (self.stem_channels, *self.stage_channels)
@@ -139,9 +137,7 @@ class DetNasBackbone(ChoicePart):
     def layers(self) -> tuple[ChainLayer, ...]:
         layers = []
         in_channels = self.stem_channels
-        for stage, (depth, channels) in enumerate(
-            zip(self.stage_blocks, self.stage_channels, strict=True), start=1
-        ):
+        for stage, (depth, channels) in enumerate(zip(self.stage_blocks, self.stage_channels, strict=True), start=1):
             for position in range(1, depth + 1):
                 stride = 2 if position == 1 else 1
                 layers.append(ChainLayer(f"stage{stage}.{position}", stage, in_channels, channels, stride))
@@ -150,9 +146,7 @@ class DetNasBackbone(ChoicePart):
 
     @cached_property
     def _choice_blocks(self) -> tuple[ChoiceBlock, ...]:
-        return tuple(
-            ChoiceBlock(layer.name, CANDIDATES, STAGE_STRIDES[layer.stage - 1]) for layer in self.layers
-        )
+        return tuple(ChoiceBlock(layer.name, CANDIDATES, STAGE_STRIDES[layer.stage - 1]) for layer in self.layers)
 
     @property
     def blocks(self) -> tuple[ChoiceBlock, ...]:
@@ -162,9 +156,7 @@ class DetNasBackbone(ChoicePart):
         """C2..C5: the ends of stages 1 to 4."""
         return tuple(
             LevelSpec(f"c{stage + 1}", channels, stride)
-            for stage, (channels, stride) in enumerate(
-                zip(self.stage_channels, STAGE_STRIDES, strict=True), start=1
-            )
+            for stage, (channels, stride) in enumerate(zip(self.stage_channels, STAGE_STRIDES, strict=True), start=1)
         )
 
     def encoding(self, genotype: Genotype) -> Genotype:
@@ -291,9 +283,7 @@ def _xception_branch(layer: ChainLayer, positions: int) -> Cost:
 
 def _projection_branch(channels: int, kernel: int, positions: int) -> Cost:
     """The second branch of a stride-2 block: depthwise with the candidate's kernel, then 1x1."""
-    return depthwise(channels, kernel, positions) + convolution(
-        channels, channels, 1, positions, bias=False, norm=True
-    )
+    return depthwise(channels, kernel, positions) + convolution(channels, channels, 1, positions, bias=False, norm=True)
 
 
 def backbone_from_description(space: str, description: Mapping[str, Any]) -> DetNasBackbone:
