@@ -57,8 +57,10 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         self.engine = make_engine(url, pool_size=pool_size)
         self.write_engine = self.engine.execution_options(**{_WRITE: True})
-        self._read = sessionmaker(self.engine, expire_on_commit=False, autoflush=False)
-        self._write = sessionmaker(self.write_engine, expire_on_commit=False)
+        # Rows are changed by UPDATE statements: every SELECT must show what is there now, not what was read before.
+        fresh = {"populate_existing": True}
+        self._read = sessionmaker(self.engine, expire_on_commit=False, execution_options=fresh)
+        self._write = sessionmaker(self.write_engine, expire_on_commit=False, execution_options=fresh)
 
     @contextmanager
     def write_session(self) -> Iterator[Session]:

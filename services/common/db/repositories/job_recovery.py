@@ -94,7 +94,7 @@ class JobRecovery(JobBase):
             search_id=search_id,
             data={"reason": reason} if reason else {},
         )
-        for job in self._open_jobs(search_id):
+        for job in self._open_jobs(search):
             if not self._needed_elsewhere(job):
                 self._cancel(job, f"its search ended as {state}")
         self._cancel_jobless_trials(search_id, f"its search ended as {state}")
@@ -110,10 +110,15 @@ class JobRecovery(JobBase):
             raise ConflictError(f"search {search_id} is {search.state}; only a running search can be cancelled")
         return search
 
-    def _open_jobs(self, search_id: int) -> Sequence[Job]:
+    def _open_jobs(self, search: Search) -> Sequence[Job]:
+        """Of the search itself, and what an earlier ended search left running for it (a shared supernet)."""
+        shared = (search.supernet_id, search.baseline_supernet_id)
+        trains_shared = (Job.kind == JobKind.TRAIN_SUPERNET) & Job.supernet_id.in_(
+            [supernet_id for supernet_id in shared if supernet_id is not None]
+        )
         return self.session.scalars(
             select(Job)
-            .where(Job.search_id == search_id, Job.state.in_(OPEN_STATES))
+            .where((Job.search_id == search.id) | trains_shared, Job.state.in_(OPEN_STATES))
             .order_by(Job.id)
             .execution_options(populate_existing=True)
         ).all()
