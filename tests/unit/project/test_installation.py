@@ -96,7 +96,6 @@ def test_every_import_is_declared(repository: Path, project: dict[str, Any], pac
         for name in _third_party_imports(repository / package)
         if not declared & {canonicalize_name(owner) for owner in owners.get(name, [name])}
     }
-    # ruamel is a namespace that several distributions share; PyYAML would read `80e6` as text.
     assert undeclared == set()
 
 
@@ -120,7 +119,7 @@ def test_the_command_line_starts_without_core_and_services(repository: Path) -> 
 
 
 def test_every_file_that_is_no_module_is_package_data(repository: Path, project: dict[str, Any]) -> None:
-    """An installed wheel must hold what the code reads beside itself: presets, migration templates, markers."""
+    """An installed wheel must hold what the code reads beside itself: presets, templates, markers."""
     patterns = project["tool"]["setuptools"]["package-data"]
     missing = []
     for package in PACKAGES:
