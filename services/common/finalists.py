@@ -77,7 +77,8 @@ def contenders(session: Session, search_id: int) -> list[Contender]:
     ).all()
     measured = _measurements(session, runs)
     trial_ids = [run.trial_id for run in runs if run.trial_id is not None]
-    numbers = dict(session.execute(select(Trial.id, Trial.number).where(Trial.id.in_(trial_ids))).tuples().all())
+    rows = session.execute(select(Trial.id, Trial.number).where(Trial.id.in_(trial_ids)))
+    numbers = {row.id: row.number for row in rows}
     groups: dict[tuple[FinalistRole, int], list[Finalist]] = {}
     for run in runs:
         groups.setdefault((run.role, run.rank), []).append(run)

@@ -30,7 +30,9 @@ class Entry:
 
 
 def enter_winners(step: StepContext, supernet: Supernet) -> None:
-    """Queue the trainings of the best candidates and of the random control; all trials must have ended."""
+    """Queue the trainings of the best candidates and of the random control, once; all trials must have ended."""
+    if step.finalists.of_search(step.search_id, FinalistRole.WINNER):
+        return
     ranked = ranked_trials(step.session, step.search_id)
     winners = ranked[: step.specification.final.recipe.top]
     for rank, scored in enumerate(winners):
@@ -50,11 +52,13 @@ def control_trial(ranked: Sequence[ScoredTrial], winners: Sequence[ScoredTrial])
 
 
 def enter_baseline(step: StepContext, supernet: Supernet) -> None:
-    """Queue the trainings of the baseline.
+    """Queue the trainings of the baseline, once.
 
     It always starts from its own supernet, a network of one path trained with the supernet's recipe: so it gets
     the winner's whole training budget, also where winners are trained from scratch.
     """
+    if step.finalists.of_search(step.search_id, FinalistRole.BASELINE):
+        return
     genotype = step.resolved.baseline
     space = baseline_space(step)
     _enter(step, Entry(FinalistRole.BASELINE, 0, genotype, space, supernet, start=()))
@@ -93,7 +97,7 @@ def _seeds(step: StepContext) -> Iterator[int]:
 
 
 def _enter(step: StepContext, entry: Entry) -> None:
-    """One finalist and one job per seed; what is there already stays."""
+    """One finalist and one job per seed."""
     cost = entry.space.cost((), step.resolved.image_size).total
     for seed in _seeds(step):
         finalist, _ = step.finalists.get_or_create(
@@ -108,8 +112,6 @@ def _enter(step: StepContext, entry: Entry) -> None:
             params=cost.params,
             trial_id=entry.trial_id,
         )
-        if finalist.job_id is not None:
-            continue
         job = step.jobs.create(
             step.search_id,
             JobKind.TRAIN_DETECTOR,
