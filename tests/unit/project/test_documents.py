@@ -85,9 +85,7 @@ def test_make_targets_in_documents_exist(documents: dict[str, str], repository: 
 
 
 def test_commands_in_documents_exist(documents: dict[str, str], command_line: object) -> None:
-    quoted = [
-        (name, path) for name, text in documents.items() for line in _commands(text) for path in _paths(line)
-    ]
+    quoted = [(name, path) for name, text in documents.items() for line in _commands(text) for path in _paths(line)]
     assert quoted
     assert sorted((name, path) for name, path in quoted if not _exists(command_line, path)) == []
 
@@ -102,9 +100,7 @@ def test_links_and_paths_in_documents_exist(documents: dict[str, str], repositor
     for name, text in documents.items():
         folder = (repository / name).parent
         missing += [f"{name}: {link}" for link in LINK.findall(text) if not (folder / link).exists()]
-        missing += [
-            f"{name}: {path}" for path in QUOTED_PATH.findall(text) if not (repository / path).exists()
-        ]
+        missing += [f"{name}: {path}" for path in QUOTED_PATH.findall(text) if not (repository / path).exists()]
     assert missing == []
 
 

@@ -101,18 +101,14 @@ def test_every_import_is_declared(repository: Path, project: dict[str, Any], pac
 
 @pytest.mark.parametrize("module", TORCH_FREE_ENTRY_POINTS)
 def test_importing_it_does_not_import_torch(repository: Path, module: str) -> None:
-    code = (
-        f"import sys, {module}; print(*sorted({{'torch', 'torchvision', 'pycocotools'}} & set(sys.modules)))"
-    )
+    code = f"import sys, {module}; print(*sorted({{'torch', 'torchvision', 'pycocotools'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
 
 
 def test_the_command_line_starts_without_core_and_services(repository: Path) -> None:
-    code = (
-        "import sys, nasdet_client.cli.main; print(*sorted({'nasdet_core', 'services'} & set(sys.modules)))"
-    )
+    code = "import sys, nasdet_client.cli.main; print(*sorted({'nasdet_core', 'services'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""

@@ -22,9 +22,7 @@ REGISTRIES = "|".join(
         "deb" + r"\.debian" + r"\.org",
     )
 )
-MACHINE_PATHS = (
-    r"(?:^|[^\w./$}{-])/(?:" + "|".join(("wo" + "rk", "fa" + "rm", "ho" + "me", "ro" + "ot")) + r")/"
-)
+MACHINE_PATHS = r"(?:^|[^\w./$}{-])/(?:" + "|".join(("wo" + "rk", "fa" + "rm", "ho" + "me", "ro" + "ot")) + r")/"
 FORBIDDEN_TEXT = {
     "an address of a package registry": re.compile(REGISTRIES),
     "a path of one machine": re.compile(MACHINE_PATHS, re.MULTILINE),
@@ -133,9 +131,7 @@ def test_the_core_reads_no_environment_variables(tree: list[Path], repository: P
 def test_no_file_is_larger_than_a_text_has_to_be(tree: list[Path], repository: Path) -> None:
     recorded = repository / "tests" / "golden" / "recorded"
     limits = {p: MAX_RECORDED_BYTES if p.is_relative_to(recorded) else MAX_FILE_BYTES for p in tree}
-    too_large = [
-        f"{p.relative_to(repository)}: {p.stat().st_size} bytes" for p in tree if p.stat().st_size > limits[p]
-    ]
+    too_large = [f"{p.relative_to(repository)}: {p.stat().st_size} bytes" for p in tree if p.stat().st_size > limits[p]]
     assert too_large == []
 
 
