@@ -17,6 +17,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 MAX_PIXELS = 64_000_000  # below the size at which Pillow itself starts to warn of decompression bombs
 MAX_FILE_BYTES = 256 * 2**20
+_HARMLESS = r"(Possibly corrupt|Corrupt) EXIF data"  # damaged metadata does not make the pixels unusable
 
 
 class PictureError(DatasetError):
@@ -89,6 +90,7 @@ def examine(root: Path, file: str) -> PictureFacts:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", message=_HARMLESS)
             image = decode(content, file)
     except PictureError as error:
         return PictureFacts(digest, problem=str(error))
@@ -102,12 +104,10 @@ def _check_size(image: Image.Image, file: str) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a damaged EXIF block does not make the picture unusable
-        try:
-            value = image.getexif().get(0x0112, 1)
-        except Exception:  # as in decode: damaged metadata reads as "upright"
-            return 1
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # damaged metadata, which a parser may answer with anything, reads as "upright"
+        return 1
     return value if isinstance(value, int) else 1
 
 

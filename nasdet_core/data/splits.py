@@ -23,6 +23,8 @@ from nasdet_core.errors import DatasetError
 ROLES = ("train", "search", "report", "final")
 SEARCH_SHARE = 0.2
 SEARCH_MAXIMUM = 5000
+SMALLEST_MEASURED = 2
+"""Pictures with objects that a search or report split needs: one alone gives no standard error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,20 @@ class SplitPlan:
 
 
 def assign_splits(dataset: Dataset, seed: int = 0) -> SplitPlan:
-    """Give every picture its role by the rules above; a split without any box cannot be searched or
-    reported on."""
+    """Give every picture its role by the rules above, and check that AP can be measured on what is measured."""
+    plan = _assign(dataset, seed)
+    records = dataset.by_file()
+    for role in ("search", "report"):
+        measurable = sum(bool(records[file].annotation.trainable.any()) for file in plan.files(role))
+        if measurable < SMALLEST_MEASURED:
+            raise DatasetError(
+                f"expected at least {SMALLEST_MEASURED} pictures with objects in the {role} split "
+                f"({plan.names[role]}) of {dataset.root}, found {measurable}; add pictures to it"
+            )
+    return plan
+
+
+def _assign(dataset: Dataset, seed: int) -> SplitPlan:
     usable = {name: records for name, records in dataset.splits.items() if _boxes(records)}
     known = [name for name in ("train", "val", "test") if name in usable]
     if len(usable) == 1:
@@ -64,7 +78,7 @@ def assign_splits(dataset: Dataset, seed: int = 0) -> SplitPlan:
             seed=seed,
         )
     report = known[1]
-    held_out = min(SEARCH_MAXIMUM, max(1, round(SEARCH_SHARE * len(train))))
+    held_out = _share(len(train))
     rest, search = _draw(usable["train"], (held_out,), seed, dataset)
     return SplitPlan(
         train=rest,
@@ -96,12 +110,12 @@ def no_boxes_left(splits: Mapping[str, tuple[ImageRecord, ...]]) -> bool:
 
 
 def _from_one_set(name: str, records: Sequence[ImageRecord], seed: int) -> SplitPlan:
-    if len(records) < 3:
+    if len(records) < 2 * SMALLEST_MEASURED + 1:
         raise DatasetError(
-            f"expected at least 3 usable pictures to draw train, search and report splits from {name!r}, "
-            f"found {len(records)}"
+            f"expected at least {2 * SMALLEST_MEASURED + 1} usable pictures to draw train, search and report "
+            f"splits from {name!r}, found {len(records)}"
         )
-    share = min(SEARCH_MAXIMUM, max(1, round(SEARCH_SHARE * len(records))))
+    share = _share(len(records))
     train, search, report = _draw(records, (share, share), seed, None)
     return SplitPlan(
         train=train,
@@ -118,6 +132,10 @@ def _from_one_set(name: str, records: Sequence[ImageRecord], seed: int) -> Split
     )
 
 
+def _share(pictures: int) -> int:
+    return min(SEARCH_MAXIMUM, max(SMALLEST_MEASURED, round(SEARCH_SHARE * pictures)))
+
+
 def _draw(
     records: Sequence[ImageRecord], shares: Sequence[int], seed: int, dataset: Dataset | None
 ) -> tuple[tuple[str, ...], ...]:
@@ -125,7 +143,9 @@ def _draw(
     files = sorted(record.file for record in records)
     if sum(shares) >= len(files):
         where = f" in {dataset.root}" if dataset is not None else ""
-        raise DatasetError(f"expected at least 2 usable training pictures to split{where}, found {len(files)}")
+        raise DatasetError(
+            f"expected more than {sum(shares)} usable training pictures to split{where}, found {len(files)}"
+        )
     shuffled = list(files)
     random.Random(f"nasdet-splits:{seed}").shuffle(shuffled)
     drawn: list[tuple[str, ...]] = []

@@ -1,0 +1,202 @@
+"""COCO on disk -> records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasdet_core.data.read import read_dataset
+from nasdet_core.data.read_coco import split_name
+from nasdet_core.errors import DatasetError
+from tests.support.datasets import coco_annotation, write_coco, write_coco_split
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def with_categories(*categories: dict[str, Any]) -> str:
+    return json.dumps({"images": [], "annotations": [], "categories": categories})
+
+
+class TestSoundFiles:
+    def test_splits_classes_and_boxes(self, tmp_path: Path) -> None:
+        dataset = read_dataset(write_coco(tmp_path, {"train2017": 3, "val2017": 2}))
+        assert {name: len(records) for name, records in dataset.splits.items()} == {"train": 3, "val": 2}
+        assert (dataset.class_names, dataset.category_ids) == (("cup", "fork"), (3, 7))
+        record = dataset.splits["train"][0]
+        assert record.file == "train2017/0001.png"
+        assert record.annotation.boxes_xyxy.tolist() == [[2.5, 3.25, 22.5, 33.25], [20, 8, 44.5, 20]]
+        assert record.annotation.labels.tolist() == [0, 1]
+        assert dataset.sources == ("annotations/instances_train2017.json", "annotations/instances_val2017.json")
+
+    def test_area_crowd_and_empty_pictures_are_kept(self, tmp_path: Path) -> None:
+        objects = [coco_annotation(1, 3, (1, 2, 10, 10), area=33.5), coco_annotation(1, 7, (0, 0, 60, 40), iscrowd=1)]
+        write_coco_split(tmp_path, "train", objects, sizes=[(64, 48), (64, 48)])
+        first, second = read_dataset(tmp_path).splits["train"]
+        assert first.annotation.area.tolist() == [33.5, 2400]
+        assert first.annotation.crowd.tolist() == [False, True]
+        assert first.annotation.trainable.tolist() == [True, False]
+        assert len(second.annotation) == 0
+
+    def test_evaluation_gets_the_numbers_of_the_file_unrounded(self, tmp_path: Path) -> None:
+        write_coco_split(tmp_path, "train", [coco_annotation(1, 3, (10.1, 20.3, 0.7, 5.9))], sizes=[(64, 48)])
+        annotation = read_dataset(tmp_path).splits["train"][0].annotation
+        assert annotation.exact_xywh.tolist() == [[10.1, 20.3, 0.7, 5.9]]
+
+    def test_pictures_come_in_the_order_of_their_ids(self, tmp_path: Path) -> None:
+        path = write_coco_split(tmp_path, "train", [coco_annotation(1, 3, (1, 1, 5, 5))], sizes=[(64, 48)] * 3)
+        edit(path, images=list(reversed(json.loads(path.read_text())["images"])))
+        assert [record.file[-8:-4] for record in read_dataset(tmp_path).splits["train"]] == ["0001", "0002", "0003"]
+
+    def test_pictures_in_an_images_folder(self, tmp_path: Path) -> None:
+        write_coco(tmp_path, {"train": 2, "val": 2})
+        (tmp_path / "images").mkdir()
+        for split in ("train", "val"):
+            (tmp_path / split).rename(tmp_path / "images" / split)
+        assert read_dataset(tmp_path).splits["val"][0].file == "images/val/0001.png"
+
+    @pytest.mark.parametrize(
+        ("suffix", "split"),
+        [
+            ("train2017", "train"),
+            ("val", "val"),
+            ("minival2014", "val"),
+            ("valid", "val"),
+            ("test-2", "test"),
+            ("cells", "cells"),
+        ],
+    )
+    def test_split_names(self, suffix: str, split: str) -> None:
+        assert split_name(suffix) == split
+
+
+class TestDefects:
+    def test_each_is_one_sentence_and_costs_only_itself(self, tmp_path: Path) -> None:
+        good = coco_annotation(1, 3, (1, 1, 5, 5))
+        bad = [
+            coco_annotation(99, 3, (1, 1, 5, 5)),
+            coco_annotation(1, 4, (1, 1, 5, 5)),
+            coco_annotation(1, 3, (1, 1, 0, 5)),
+            {"image_id": 1, "category_id": 3, "bbox": [1, 2, 3]},
+            {"image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 10**400]},
+            {"image_id": [1], "category_id": 3, "bbox": [1, 2, 3, 4]},
+            coco_annotation(2, 3, (1, 1, 5, 5)),  # its picture is missing: said once, by the picture
+        ]
+        write_coco_split(tmp_path, "train", [*bad, good], sizes=[(64, 48), (64, 48)])
+        (tmp_path / "train" / "0002.png").unlink()
+        dataset = read_dataset(tmp_path)
+        assert {defect.kind: defect.message for defect in dataset.defects if defect.kind != "broken_box"} == {
+            "missing_picture": "annotations/instances_train.json: the picture train/0002.png is missing",
+            "annotation_without_picture": "annotations/instances_train.json: annotations[5] belongs to image id [1], "
+            "which is not in 'images'",
+            "unknown_class": "annotations/instances_train.json: annotations[1] has category_id 4, which is not in "
+            "'categories'",
+            "zero_area_box": "annotations/instances_train.json: annotations[2]: the box (1, 1, 1, 6) has no area "
+            "(0 x 5 pixels)",
+        }
+        assert sum(defect.kind == "broken_box" for defect in dataset.defects) == 2
+        assert len(dataset.splits["train"]) == 1
+        assert len(dataset.splits["train"][0].annotation) == 1
+
+    def test_broken_image_entries(self, tmp_path: Path) -> None:
+        path = write_coco_split(tmp_path, "train", [coco_annotation(1, 3, (1, 1, 5, 5))], sizes=[(64, 48)])
+        image = json.loads(path.read_text())["images"][0]
+        broken = [{**image, "width": 0}, {**image, "id": "1"}, {**image, "file_name": ""}, "x", image]
+        edit(path, images=[image, *broken])
+        kinds = [defect.kind for defect in read_dataset(tmp_path).defects]
+        assert kinds == [*["broken_image_entry"] * 4, "repeated_image_id"]
+
+    @pytest.mark.parametrize("name", ["../outside.png", "/etc/hostname", "a\\..\\b.png", "x" * 5000, "nul\0.png"])
+    def test_file_names_that_leave_the_dataset(self, tmp_path: Path, name: str) -> None:
+        path = write_coco_split(tmp_path, "train", [coco_annotation(1, 3, (1, 1, 5, 5))], sizes=[(64, 48)])
+        images = json.loads(path.read_text())["images"]
+        edit(path, images=[*images, {**images[0], "id": 2, "file_name": name}])
+        dataset = read_dataset(tmp_path)
+        assert [defect.kind for defect in dataset.defects] == ["missing_picture"]
+        assert len(dataset.splits["train"]) == 1
+
+
+class TestUnusableFiles:
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ('{"images": [],\n "annotations": [,]}', r"annotations/instances_train.json line 2 column 18: broken JSON"),
+            (b"\xff\xfe\x00\x01\x80", r"broken JSON"),
+            ("[" * 100_000, r"broken JSON"),
+            ('{"a": ' + "9" * 5000 + "}", r"broken JSON"),
+            ("[]", r"expected a JSON object"),
+            ('{"images": [], "annotations": {}, "categories": []}', r"expected a list 'annotations'"),
+            (with_categories(), r"'categories' is empty"),
+            (with_categories({"id": "1", "name": "a"}), r"categories\[0\] needs"),
+            (with_categories({"id": 1, "name": "a"}, {"id": 2, "name": "a"}), "same name"),
+            (with_categories({"id": 1, "name": "a"}), "no usable picture with a box"),
+        ],
+    )  # fmt: skip
+    def test_one_sentence(self, tmp_path: Path, text: str | bytes, message: str) -> None:
+        folder = tmp_path / "annotations"
+        folder.mkdir()
+        (folder / "instances_train.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(DatasetError, match=message) as caught:
+            read_dataset(tmp_path)
+        assert "\n" not in str(caught.value)
+
+    def test_no_folder_with_the_pictures(self, tmp_path: Path) -> None:
+        write_coco(tmp_path, {"train": 2})
+        (tmp_path / "train").rename(tmp_path / "elsewhere")
+        with pytest.raises(DatasetError, match=r"expected the pictures of annotations/instances_train.json in .*train"):
+            read_dataset(tmp_path)
+
+    def test_splits_that_disagree_on_a_class(self, tmp_path: Path) -> None:
+        write_coco_split(tmp_path, "train", [], sizes=[(64, 48)], categories={1: "cup"})
+        write_coco_split(tmp_path, "val", [], sizes=[(64, 48)], categories={1: "fork"})
+        with pytest.raises(DatasetError, match="category 1 is 'fork' here and 'cup' elsewhere"):
+            read_dataset(tmp_path)
+
+    def test_two_files_for_one_split(self, tmp_path: Path) -> None:
+        write_coco(tmp_path, {"train2014": 1, "train2017": 1})
+        with pytest.raises(DatasetError, match="both are the 'train' split"):
+            read_dataset(tmp_path)
+
+
+class TestLocate:
+    def test_missing_directory(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            DatasetError, match=r"expected a dataset directory at .*nowhere, but there is nothing there"
+        ):
+            read_dataset(tmp_path / "nowhere")
+
+    def test_a_file_instead_of_a_directory(self, tmp_path: Path) -> None:
+        (tmp_path / "data.zip").write_bytes(b"PK")
+        with pytest.raises(DatasetError, match="it is a file"):
+            read_dataset(tmp_path / "data.zip")
+
+    def test_empty_directory(self, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match="is empty; expected a Pascal VOC devkit"):
+            read_dataset(tmp_path)
+
+    def test_no_annotations(self, tmp_path: Path) -> None:
+        (tmp_path / "pictures").mkdir()
+        with pytest.raises(DatasetError, match="no annotations found in"):
+            read_dataset(tmp_path)
+
+    def test_several_datasets_below(self, tmp_path: Path) -> None:
+        write_coco(tmp_path / "a", {"train": 1})
+        write_coco(tmp_path / "b", {"train": 1})
+        with pytest.raises(DatasetError, match=r"holds 2 datasets \(a, b\)"):
+            read_dataset(tmp_path)
+
+
+class TestRealSubset:
+    def test_counts_are_those_of_its_documentation(self, shared_data_dir: Path) -> None:
+        dataset = read_dataset(shared_data_dir / "coco_free_subset")
+        assert len(dataset.class_names) == 80
+        figures = {
+            split: (len(r), sum(len(x.annotation) for x in r), sum(int(x.annotation.crowd.sum()) for x in r))
+            for split, r in dataset.splits.items()
+        }
+        assert figures == {"train": (80, 770, 9), "val": (57, 517, 7)}
+        assert dataset.defects == ()
