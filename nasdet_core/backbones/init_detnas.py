@@ -17,7 +17,7 @@ def init_detnas(backbone: nn.Module) -> None:
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.constant_(module.bias, NORM_BIAS)
-            nn.init.zeros_(module.running_mean)
+            module.reset_running_stats()
         elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.01)
             nn.init.zeros_(module.bias)

@@ -3,7 +3,7 @@
 Towers and outputs are torchvision's; target assignment, losses and decoding work on the whole batch at once. As in
 torchvision: points lie on multiples of the stride, distances are in units of the stride, a box claims the points
 within 1.5 strides of its centre whose largest distance to a side suits the level (up to 64 pixels at the first level
-if its stride is 8, then 64 to 128, ...), the smallest box wins a contested point, the score is sqrt(class x centre-ness).
+if its stride is 8, then 64 to 128, ...), the smallest box wins a contested point, a score is sqrt(class x centre-ness).
 """
 
 from collections.abc import Sequence

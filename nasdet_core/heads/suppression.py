@@ -34,7 +34,7 @@ def top_per_level(scores: Tensor, level_sizes: Sequence[int], count: int) -> tup
     classes = scores.shape[-1]
     best_scores, anchors = [], []
     offset = 0
-    for level in scores.split(list(level_sizes), dim=1):
+    for level in torch.split(scores, list(level_sizes), dim=1):
         flat = level.flatten(1)
         values, indices = flat.topk(min(count, flat.shape[1]), dim=1)
         best_scores.append(values)

@@ -1,0 +1,162 @@
+"""Our DetNAS backbone against recorded outputs of the public reference code, with its weights under its names.
+
+`--golden DIR` names the folder; encoding, sizes and names are read from each file, so that other files of the same
+layout can take its place. Our own outputs for seeded weights are in `recorded/detnas_outputs.json` and guard the
+backbone where that folder is absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nasdet_core.backbones.shufflenet import DetNasBackboneNet
+from nasdet_core.importers.detnas import load_backbone, load_classifier, read_encoding
+from nasdet_core.search_spaces.base import Genotype
+from nasdet_core.search_spaces.shufflenet_chain import SHAPES, DetNasBackbone
+
+FLOAT64_TOLERANCE = 1e-6  # the recorded values are float32
+FLOAT32_TOLERANCE = 1e-4  # the reference itself deviates by 1.2e-5
+SPLIT_OF_METHOD = {"m1": "shuffle", "m2": "even_odd"}
+STAGE_OF_LEVEL = {"c2": "stage1", "c3": "stage2", "c4": "stage3", "c5": "stage4"}
+
+Golden = Mapping[str, np.ndarray[Any, Any]]
+
+
+@pytest.fixture(scope="module")
+def goldens(golden_dir: Path) -> list[Golden]:
+    files = sorted(golden_dir.glob("detnas_*.npz"))
+    if not files:
+        pytest.skip(f"no detnas_*.npz in {golden_dir}")
+    contents: list[Golden] = []
+    for file in files:
+        with np.load(file, allow_pickle=False) as archive:
+            contents.append({name: archive[name] for name in archive.files})
+    return contents
+
+
+def reference_weights(golden: Golden) -> dict[str, Tensor]:
+    """Stored in half precision, exactly; computed with in float32 or float64."""
+    return {
+        name.removeprefix("sd/"): torch.from_numpy(values.astype(np.float32))
+        for name, values in golden.items()
+        if name.startswith("sd/")
+    }
+
+
+def described(golden: Golden, split: str) -> DetNasBackbone:
+    """The space whose depth and channels are those of the file."""
+    encoding: Genotype = tuple(int(choice) for choice in golden["encoding"])
+    stem = golden["sd/first_conv.conv.weight"].shape[0]
+    last = golden["sd/last_conv.conv.weight"].shape[1]
+    for name, shape in SHAPES.items():
+        width = stem / shape.stem_channels
+        if sum(shape.stage_blocks) == len(encoding):
+            part = DetNasBackbone(name, width=width, split=split, genotype=encoding)
+            if (part.stem_channels, part.stage_channels[-1]) == (stem, last):
+                return part
+    raise AssertionError(f"no space has {len(encoding)} blocks, a stem of {stem} and a last stage of {last} channels")
+
+
+def recorded_runs(golden: Golden) -> Iterator[tuple[str, str, list[str]]]:
+    """(split method, input's name, outputs) of everything recorded, e.g. ("m2", "224", ["stage1", ..., "logits"])."""
+    runs: dict[tuple[str, str], list[str]] = {}
+    for name in golden:
+        if name.startswith("out_"):
+            run, output = name.removeprefix("out_").split("/")
+            method, size = run.split("_", 1)
+            runs.setdefault((method, size), []).append(output)
+    for (method, size), outputs in runs.items():
+        yield method, size, outputs
+
+
+@torch.inference_mode()
+def our_outputs(golden: Golden, method: str, size: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    part = described(golden, SPLIT_OF_METHOD[method])
+    network = load_classifier(part, reference_weights(golden)).to(dtype).eval()
+    images = torch.from_numpy(golden[f"input_{size}"].astype(np.float32)).to(dtype)
+    levels = network.body(images)
+    outputs = {STAGE_OF_LEVEL[level]: values for level, values in levels.items()}
+    return {**outputs, "stem": network.body.stem(images), "logits": network(images)}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, FLOAT64_TOLERANCE), (torch.float32, FLOAT32_TOLERANCE)], ids=str
+)
+def test_detnas_backbone_gives_the_reference_outputs(
+    goldens: list[Golden], dtype: torch.dtype, tolerance: float
+) -> None:
+    compared: dict[str, set[str]] = {}
+    for golden in goldens:
+        for method, outputs in compare(golden, dtype, tolerance):
+            compared.setdefault(method, set()).update(outputs)
+    stages = set(STAGE_OF_LEVEL.values())
+    assert compared["m1"] >= stages
+    assert compared["m2"] >= stages | {"stem", "logits"}
+
+
+def compare(golden: Golden, dtype: torch.dtype, tolerance: float) -> Iterator[tuple[str, list[str]]]:
+    for method, size, outputs in recorded_runs(golden):
+        ours = our_outputs(golden, method, size, dtype)
+        for output in outputs:
+            theirs = torch.from_numpy(golden[f"out_{method}_{size}/{output}"]).double()
+            assert ours[output].shape == theirs.shape
+            deviation = float((ours[output].double() - theirs).abs().max() / theirs.abs().max())
+            assert deviation <= tolerance, f"{method} {size} {output}: relative deviation {deviation:.2g}"
+        yield method, outputs
+
+
+def test_detnas_encoding_is_read_from_the_reference_names(goldens: list[Golden]) -> None:
+    for golden in goldens:
+        assert read_encoding(reference_weights(golden)) == tuple(golden["encoding"])
+
+
+def test_detnas_body_can_be_imported_without_the_imagenet_head(goldens: list[Golden]) -> None:
+    golden = goldens[0]
+    body = {
+        name: value for name, value in reference_weights(golden).items() if not name.startswith(("last_conv.", "fc."))
+    }
+    wrapped = {"state_dict": {f"module.{name}": value for name, value in body.items()}}
+    backbone = load_backbone(described(golden, "even_odd"), wrapped)
+    assert torch.equal(backbone.stem.conv.weight, body["first_conv.conv.weight"])
+
+
+def seeded_network(split: str) -> DetNasBackboneNet:
+    """All four choices at both strides; weights and statistics from NumPy, which no version of torch changes."""
+    rng = np.random.Generator(np.random.PCG64(7))
+    genotype = (0, 1, 2, 3, 1, 3, 0, 2, 2, 0, 3, 1, 3, 2, 0, 1, 3, 2, 1, 0)
+    network = DetNasBackboneNet(DetNasBackbone("detnas-300m", width=0.25, split=split, genotype=genotype))
+    for name, tensor in network.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        drawn = rng.standard_normal(tuple(tensor.shape))
+        if tensor.dim() == 4:
+            drawn *= (2 / np.prod(tensor.shape[1:])) ** 0.5
+        elif name.endswith(("running_var", "norm.weight")):
+            drawn = 1 + 0.2 * np.tanh(drawn)
+        else:
+            drawn *= 0.1
+        tensor.copy_(torch.from_numpy(drawn))
+    return network.double().eval()
+
+
+@torch.inference_mode()
+def test_detnas_backbone_gives_its_own_recorded_outputs(recorded: Callable[[str, Any], Any]) -> None:
+    images = torch.from_numpy(np.random.Generator(np.random.PCG64(8)).standard_normal((1, 3, 64, 96)))
+    actual = {
+        split: {
+            level: [float(f"{value:.9g}") for value in values.flatten()[:: max(1, values.numel() // 64)][:64]]
+            for level, values in seeded_network(split)(images).items()
+        }
+        for split in ("shuffle", "even_odd")
+    }
+    wanted = recorded("detnas_outputs", actual)
+    for split, levels in actual.items():
+        for level, values in levels.items():
+            np.testing.assert_allclose(values, wanted[split][level], rtol=1e-7, atol=1e-8, err_msg=f"{split} {level}")
