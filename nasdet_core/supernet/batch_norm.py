@@ -24,18 +24,20 @@ def recalibrate_batch_norm(
     momentum: float = 0.1,
     forward: Callable[[Tensor], Any] | None = None,
 ) -> int:
-    """Estimate the BN statistics of `model` anew from `batches` of images [N, 3, H, W]; return how many batches.
+    """Estimate the BN statistics of `model` anew from `batches` of images [N, 3, H, W]; return how many
+    batches.
 
     A subnet inherits weights but no statistics of its own: those of the supernet blend all paths, and ranking
-    candidates with them is meaningless (Guo et al. 2019, arXiv:1904.00420). Every BN layer normalises each batch by
-    that batch, as in training.
+    candidates with them is meaningless (Guo et al. 2019, arXiv:1904.00420). Every BN layer normalises each
+    batch by that batch, as in training.
 
-    * `exact`: mean and (unbiased) variance over all values that a layer saw in all batches, however they were cut.
+    * `exact`: mean and (unbiased) variance over all values that a layer saw in all batches, however they were
+      cut.
     * `exponential`: from 0 and 1 with `momentum`, as DetNAS. Over few batches the reset values stay in it and
       multiply from layer to layer (16 batches of momentum 0.1: AP 0.40 becomes 0.03), so that is refused.
 
-    `forward` runs the part that holds the BN layers (default: the whole model). Only BN buffers change: the mode and
-    momentum of every layer are put back.
+    `forward` runs the part that holds the BN layers (default: the whole model). Only BN buffers change: the
+    mode and momentum of every layer are put back.
     """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     if not layers:
@@ -85,9 +87,7 @@ class _PooledMoments:
         if self.size == 0:
             return
         if layer.running_mean is None or layer.running_var is None:
-            raise RecalibrationError(
-                "a BN layer keeps no running statistics; build it with track_running_stats"
-            )
+            raise RecalibrationError("a BN layer keeps no running statistics; build it with track_running_stats")
         new_total = self.total + self.size
         delta = layer.running_mean.double() - self.mean
         self.mean = self.mean + delta * (self.size / new_total)
@@ -98,7 +98,7 @@ class _PooledMoments:
 
     def write(self, layer: _BatchNorm) -> None:
         layer.running_mean.copy_(self.mean)  # type: ignore[union-attr,arg-type]  # `add` has checked and filled both
-        layer.running_var.copy_(self.deviations / max(self.total - 1, 1))  # type: ignore[union-attr,operator,arg-type]  # likewise
+        layer.running_var.copy_(self.deviations / max(self.total - 1, 1))  # type: ignore[union-attr,arg-type]  # likewise
 
 
 def _note_size(moments: _PooledMoments) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
@@ -123,9 +123,7 @@ def _check_enough(count: int, average: str, momentum: float) -> None:
 
 
 def _check_all_seen(model: nn.Module, pooled: dict[_BatchNorm, _PooledMoments]) -> None:
-    unseen = [
-        name for name, layer in model.named_modules() if layer in pooled and not layer.num_batches_tracked
-    ]
+    unseen = [name for name, layer in model.named_modules() if layer in pooled and not layer.num_batches_tracked]
     if unseen:
         raise RecalibrationError(
             f"BN recalibration did not reach {len(unseen)} BN layers, first {unseen[0]!r}: their statistics would "

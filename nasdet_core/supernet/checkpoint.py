@@ -1,4 +1,5 @@
-"""Detector files: weights in safetensors, and beside them in the same file what is needed to rebuild the network.
+"""Detector files: weights in safetensors, and beside them in the same file what is needed to rebuild the
+network.
 
 A file is known by the SHA-256 of its bytes. The same detector with the same metadata gives the same bytes.
 """
@@ -15,6 +16,7 @@ import torch
 from nasdet_core.detectors.detector import Detector, build_detector
 from nasdet_core.errors import CheckpointError, NasDetError
 from nasdet_core.search_spaces.detector_space import DetectorSpace
+from nasdet_core.training.placement import place
 from nasdet_core.training.tensor_file import pack_tensors, sha256, unpack_tensors
 
 SCHEMA = 1
@@ -68,8 +70,5 @@ def load_detector(source: bytes | Path, *, device: str | torch.device = "cpu") -
         model = build_detector(space, elastic=bool(space.blocks), init="framework", seed=0)
         model.load_state_dict(tensors, strict=True)
     except (NasDetError, RuntimeError) as error:
-        raise CheckpointError(
-            f"the weights do not fit the detector that their file describes: {error}"
-        ) from error
-    model.to(device=device, memory_format=torch.channels_last).eval()
-    return SavedDetector(model, space, class_names, sha256(data), header["metadata"])
+        raise CheckpointError(f"the weights do not fit the detector that their file describes: {error}") from error
+    return SavedDetector(place(model, device).eval(), space, class_names, sha256(data), header["metadata"])

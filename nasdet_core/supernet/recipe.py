@@ -1,7 +1,7 @@
 """Recipes: everything that decides how a supernet is trained, a finalist tuned and a candidate scored.
 
-A recipe is a frozen value that round-trips through JSON; the platform hashes it to know a supernet again. An unknown
-key is refused by name, a value out of range names the range. This module imports no torch.
+A recipe is a frozen value that round-trips through JSON; the platform hashes it to know a supernet again. An
+unknown key is refused by name, a value out of range names the range. This module imports no torch.
 
 The defaults are our presets for small data on few cores. DetNAS's published settings (Chen et al. 2019,
 arXiv:1903.10979, COCO stage) are the `detnas()` constructors.
@@ -39,6 +39,10 @@ def _check_number(key: str, value: object, low: float, high: float, *, whole: bo
 def _check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise RecipeError(f"{key}: expected one of {', '.join(choices)}, got {value!r}")
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2
 
 
 def _check_flag(key: str, value: object) -> None:
@@ -117,10 +121,8 @@ class TrainingRecipe(Recipe):
         _check_number(f"{name}.epochs", self.epochs, 1e-3, 100_000)
         if self.steps is not None:
             _check_number(f"{name}.steps", self.steps, 1, 100_000_000, whole=True)
-        if not isinstance(self.image_size, tuple) or len(self.image_size) != 2:
-            raise RecipeError(
-                f"{name}.image_size: expected [height, width] in pixels, got {self.image_size!r}"
-            )
+        if not _is_pair(self.image_size):
+            raise RecipeError(f"{name}.image_size: expected [height, width] in pixels, got {self.image_size!r}")
         for side in self.image_size:
             _check_number(f"{name}.image_size", side, 32, 4096, whole=True)
         _check_number(f"{name}.batch_size", self.batch_size, 1, 4096, whole=True)
@@ -134,9 +136,7 @@ class TrainingRecipe(Recipe):
         _check_number(f"{name}.warmup", self.warmup, 0, 1)
         _check_number(f"{name}.warmup_start", self.warmup_start, 0, 1)
         if not isinstance(self.milestones, tuple):
-            raise RecipeError(
-                f"{name}.milestones: expected a list of shares of the steps, got {self.milestones!r}"
-            )
+            raise RecipeError(f"{name}.milestones: expected a list of shares of the steps, got {self.milestones!r}")
         for share in self.milestones:
             _check_number(f"{name}.milestones", share, 0, 1)
         if self.gradient_clip is not None:
@@ -168,8 +168,8 @@ class TrainingRecipe(Recipe):
 class SupernetRecipe(TrainingRecipe):
     """How a supernet is trained. The defaults: 0.40 AP in the search on 205 blood cell pictures (BCCD).
 
-    `warm_start` is the share of the steps spent on one path before its weights are copied into every choice; 0 is
-    DetNAS's plain single-path training, which reaches 0.24 with the same 60 epochs.
+    `warm_start` is the share of the steps spent on one path before its weights are copied into every choice;
+    0 is DetNAS's plain single-path training, which reaches 0.24 with the same 60 epochs.
     """
 
     section = "supernet"
@@ -186,9 +186,10 @@ class SupernetRecipe(TrainingRecipe):
     def detnas(cls) -> SupernetRecipe:
         """DetNAS's COCO stage, Faster R-CNN with FPN (RetinaNet: learning rate 0.01).
 
-        Batch 16, 90,000 steps of SGD from 0.02, divided by ten at 60,000 and 80,000, warm-up over 500 steps from a
-        third; biases at twice the rate without decay; BGR 0..255; shorter side 800. It starts from ImageNet weights,
-        which have to be imported first. No gradient clipping, no warm start, horizontal flips only.
+        Batch 16, 90,000 steps of SGD from 0.02, divided by ten at 60,000 and 80,000, warm-up over 500 steps
+        from a third; biases at twice the rate without decay; BGR 0..255; shorter side 800. It starts from
+        ImageNet weights, which have to be imported first. No gradient clipping, no warm start, horizontal
+        flips only.
         """
         return cls(
             steps=90_000, image_size=(800, 1333), batch_size=16, warm_start=0.0, optimizer="sgd",
@@ -271,6 +272,7 @@ class EvaluationRecipe(Recipe):
 
     @classmethod
     def detnas(cls) -> EvaluationRecipe:
-        """500 batches of 8 training images under an exponential average, as the public DetNAS code intends."""
+        """500 batches of 8 training images under an exponential average, as the public DetNAS code
+        intends."""
         exponential = RecalibrationRecipe(average="exponential", images=4000, batch_size=8, momentum=0.1)
         return cls(recalibration=exponential, batch_size=8)

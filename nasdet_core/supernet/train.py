@@ -1,9 +1,9 @@
 """Supernet training: single-path sampling over shared weights, with a warm start.
 
-One-shot training after Guo et al. 2019 (arXiv:1904.00420) and DetNAS (arXiv:1903.10979), with two corrections to the
-public DetNAS code: batch-norm weights are trained, and choices that a step does not use are not moved by weight decay
-or momentum. A *fixed* space is a supernet of one path and goes through the same function: that is how a baseline gets
-the supernet's share of a winner's training budget.
+One-shot training after Guo et al. 2019 (arXiv:1904.00420) and DetNAS (arXiv:1903.10979), with two corrections
+to the public DetNAS code: batch-norm weights are trained, and choices that a step does not use are not moved
+by weight decay or momentum. A *fixed* space is a supernet of one path and goes through the same function:
+that is how a baseline gets the supernet's share of a winner's training budget.
 """
 
 from __future__ import annotations
@@ -36,12 +36,11 @@ def train_supernet(
 ) -> TrainResult:
     """Train the supernet of `space` (or, when the space is fixed, its one network) from its initialisation.
 
-    Raises NonFiniteLossError with the losses of the step, CheckpointError when `resume` belongs to another run.
+    Raises NonFiniteLossError with the losses of the step, CheckpointError when `resume` belongs to another
+    run.
     """
     searched = bool(space.blocks)
-    model = build_detector(
-        space, elastic=searched, init=recipe.init, seed=derive_seed(seed, "initial weights")
-    )
+    model = build_detector(space, elastic=searched, init=recipe.init, seed=derive_seed(seed, "initial weights"))
     sampler = UniformPathSampler(space, seed)
     warm_steps = round(recipe.warm_start * recipe.total_steps(data.steps_per_epoch)) if searched else 0
     first_path = warm_path(space) if warm_steps else None

@@ -1,8 +1,8 @@
 """Warm start: train one path first, then hand its weights to every other choice.
 
-Plain single-path training leaves each of n choices a share 1/n of the steps; on small data the supernet then hardly
-learns (205 blood cell pictures, 60 epochs: AP 0.24, warm-started 0.40). No paper is behind this; the copies are
-approximations, so training goes on over random paths afterwards.
+Plain single-path training leaves each of n choices a share 1/n of the steps; on small data the supernet then
+hardly learns (205 blood cell pictures, 60 epochs: AP 0.24, warm-started 0.40). No paper is behind this; the
+copies are approximations, so training goes on over random paths afterwards.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ def warm_path(space: DetectorSpace) -> Genotype:
 
 @torch.no_grad()
 def copy_path_to_all_choices(backbone: nn.Module, path: Genotype) -> None:
-    """Give every choice of every block the weights of the choice that `path` selects; the source stays as it is.
+    """Give every choice of every block the weights of the choice that `path` selects; the source stays as it
+    is.
 
-    ShuffleNetV2 choices take the 1x1 convolutions, all batch norms and the centre of the depthwise kernels. The
-    Xception-like choice has two more depthwise and one more 1x1 convolution: these become identities with fresh batch
-    norms, its last depthwise convolution takes the kernel's centre. The optimiser is not touched: moments of the
-    source stay, the others begin without any when they are first sampled.
+    ShuffleNetV2 choices take the 1x1 convolutions, all batch norms and the centre of the depthwise kernels.
+    The Xception-like choice has two more depthwise and one more 1x1 convolution: these become identities with
+    fresh batch norms, its last depthwise convolution takes the kernel's centre. The optimiser is not touched:
+    moments of the source stay, the others begin without any when they are first sampled.
     """
     blocks = cast(nn.ModuleList, backbone.blocks)
     for choices, gene in zip(blocks, path, strict=True):

@@ -19,11 +19,12 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 def set_deterministic(threads: int = 1) -> None:
     """Make every later computation of this process repeatable to the last digit, on the same kind of device.
 
-    Sums in another order round differently, so the number of threads is part of what has to be the same. On CUDA,
-    who starts the process also sets CUBLAS_WORKSPACE_CONFIG=:4096:8, or torch refuses matrix products.
+    Sums in another order round differently, so the number of threads is part of what has to be the same. On
+    CUDA, who starts the process also sets CUBLAS_WORKSPACE_CONFIG=:4096:8, or torch refuses matrix products.
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    # The default fills every fresh tensor to expose reads of uninitialised memory: a cost in time, not needed here.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # The default fills every fresh tensor to expose reads of uninitialised memory: a cost in time, not needed
+    # here.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch sets it up at run time
     torch.backends.cudnn.benchmark = False

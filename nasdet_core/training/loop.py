@@ -1,7 +1,8 @@
 """The training loop: supernets, finalists and baselines all go through `run_training`.
 
-A step is a pure function of (state, seed, step): the batch, the path and every random number in it are derived, never
-carried over. So a run that is interrupted at any step and resumed from its last checkpoint ends bit for bit the same.
+A step is a pure function of (state, seed, step): the batch, the path and every random number in it are
+derived, never carried over. So a run that is interrupted at any step and resumed from its last checkpoint
+ends bit for bit the same.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from nasdet_core.data.batches import Batch
+from nasdet_core.detectors.detector import Detector
 from nasdet_core.errors import NonFiniteLossError
 from nasdet_core.search_spaces.base import Genotype
 from nasdet_core.supernet.recipe import TrainingRecipe
 from nasdet_core.training.determinism import derive_seed
 from nasdet_core.training.optimizer import build_optimizer, set_learning_rate
+from nasdet_core.training.placement import place
 from nasdet_core.training.schedule import learning_rate_share
 from nasdet_core.training.state_file import TrainingState, pack_state, unpack_state
 
@@ -38,7 +41,8 @@ class TrainData(Protocol):
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the caller wants to hear while a training runs. An exception raised in a hook ends the training."""
+    """What the caller wants to hear while a training runs. An exception raised in a hook ends the
+    training."""
 
     on_progress: Callable[[dict[str, Any]], None] | None = None  # after every step
     on_checkpoint: Callable[[bytes, int], None] | None = None  # (state, steps done)
@@ -50,14 +54,14 @@ class Hooks:
 class TrainResult:
     """A trained model and its losses: at most about 200 points, each the mean over its interval of steps."""
 
-    model: nn.Module
+    model: Detector
     history: list[dict[str, float]]  # {"step", "loss"}
     steps: int
     seconds: float  # of this process; a resumed run counts from the resume
 
 
 def run_training(
-    model: nn.Module,
+    model: Detector,
     *,
     data: TrainData,
     recipe: TrainingRecipe,
@@ -71,17 +75,16 @@ def run_training(
 ) -> TrainResult:
     """Train `model` in place for the recipe's number of steps.
 
-    `path(step)` gives the genotype of a step (none for a model without choices); `before_step(step)` may change the
-    weights between two steps, as the warm start does. `run` identifies the training inside its checkpoints.
+    `path(step)` gives the genotype of a step (none for a model without choices); `before_step(step)` may
+    change the weights between two steps, as the warm start does. `run` identifies the training inside its
+    checkpoints.
     """
     started = time.monotonic()
     steps = recipe.total_steps(data.steps_per_epoch)
     interval = max(1, math.ceil(steps / HISTORY_POINTS))
-    model.to(device=device, memory_format=torch.channels_last).train()
+    place(model, device).train()
     optimizer = build_optimizer(model, recipe)
-    state = TrainingState(
-        step=0, run={**run, "recipe": recipe.to_json(), "seed": seed}, history=[], window=[]
-    )
+    state = TrainingState(step=0, run={**run, "recipe": recipe.to_json(), "seed": seed}, history=[], window=[])
     if resume is not None:
         state = unpack_state(resume, model, optimizer, state.run)
     history, window = list(state.history), list(state.window)
@@ -97,10 +100,10 @@ def run_training(
         values = {name: float(loss.detach()) for name, loss in losses.items()}
         if not all(math.isfinite(value) for value in values.values()):
             raise NonFiniteLossError(losses=values, step=step)
-        # Gradients of the last step are dropped, not zeroed: what this step's path does not use has none, so neither
-        # weight decay nor momentum moves it.
+        # Gradients of the last step are dropped, not zeroed: what this step's path does not use has none, so
+        # neither weight decay nor momentum moves it.
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if recipe.gradient_clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
         optimizer.step()
@@ -112,9 +115,7 @@ def run_training(
             window = []
         if hooks.on_progress is not None:
             spent = time.monotonic() - started
-            hooks.on_progress(
-                _progress(done, steps, data.steps_per_epoch, values, rate, spent / (done - first))
-            )
+            hooks.on_progress(_progress(done, steps, data.steps_per_epoch, values, rate, spent / (done - first)))
         if hooks.on_checkpoint is not None and done < steps:
             now = time.monotonic()
             due = (
@@ -131,7 +132,7 @@ def run_training(
 
 
 def _losses(
-    model: nn.Module,
+    model: Detector,
     batch: Batch,
     genotype: Genotype | None,
     *,

@@ -13,8 +13,8 @@ from nasdet_core.supernet.recipe import TrainingRecipe
 def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) or SGD; biases form a group of their own.
 
-    The implementations that update tensor by tensor or in one kernel skip every parameter without a gradient, which
-    keeps the paths that a step does not use exactly as they are.
+    Both skip every parameter without a gradient, which keeps the paths that a step does not use exactly as they are.
+    (SGD tensor by tensor: its fused form cannot take tensors of which only some have momentum yet.)
     """
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     biases = [parameter for name, parameter in named if name.endswith("bias")]
@@ -30,7 +30,7 @@ def build_optimizer(model: nn.Module, recipe: TrainingRecipe) -> torch.optim.Opt
     groups = [group for group in groups if group["params"]]
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, weight_decay=decay, fused=True)
+        return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, weight_decay=decay, foreach=False)
     return torch.optim.AdamW(groups, lr=rate, betas=(recipe.momentum, 0.999), weight_decay=decay, fused=True)
 
 

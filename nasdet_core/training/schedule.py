@@ -12,8 +12,8 @@ _LAST_SHARE = 1e-5  # a one-cycle schedule ends at this share of its peak
 def learning_rate_share(recipe: TrainingRecipe, step: int, steps: int) -> float:
     """The rate at `step` of `steps` (0-based) as a share of the recipe's peak.
 
-    During the warm-up the rate rises from `warmup_start`: along a half cosine for one-cycle (Smith and Topin 2018,
-    arXiv:1708.07120), linearly for all others. After it, each schedule falls in its own way.
+    During the warm-up the rate rises from `warmup_start`: along a half cosine for one-cycle (Smith and Topin
+    2018, arXiv:1708.07120), linearly for all others. After it, each schedule falls in its own way.
     """
     warmup_steps = recipe.warmup * steps
     if step < warmup_steps:

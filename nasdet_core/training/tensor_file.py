@@ -23,22 +23,16 @@ def pack_tensors(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> by
     return save(portable, metadata={_HEADER_KEY: json.dumps(header, sort_keys=True)})
 
 
-def unpack_tensors(
-    source: bytes | Path, *, kind: str, schema: int
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def unpack_tensors(source: bytes | Path, *, kind: str, schema: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header of a file that says it is a `kind` of this `schema`."""
     where = "these bytes" if isinstance(source, bytes) else f"file {source.name}"
     data = source if isinstance(source, bytes) else source.read_bytes()
     try:
-        length = int.from_bytes(
-            data[:8], "little"
-        )  # safetensors: 8 bytes of length, then JSON, then the tensors
+        length = int.from_bytes(data[:8], "little")  # safetensors: 8 bytes of length, then JSON, then the tensors
         header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_HEADER_KEY])
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{where}: expected a {kind} in safetensors format, got something else"
-        ) from error
+        raise CheckpointError(f"{where}: expected a {kind} in safetensors format, got something else") from error
     if header.get("kind") != kind or header.get("schema") != schema:
         raise CheckpointError(
             f"{where}: expected a {kind} of schema {schema}, got {header.get('kind')!r} of schema "

@@ -11,12 +11,11 @@ from torch import Tensor
 from nasdet_core.detectors.detector import Detector, build_detector
 from nasdet_core.errors import CheckpointError, IncompatiblePartsError
 from nasdet_core.search_spaces.detector_space import DetectorSpace
-from nasdet_core.supernet.batch_norm import recalibrate_batch_norm
-from nasdet_core.supernet.recipe import TrainingRecipe
+from nasdet_core.supernet.recipe import RecalibrationRecipe, TrainingRecipe
+from nasdet_core.supernet.score import recalibrate_detector
 from nasdet_core.training.determinism import derive_seed
 from nasdet_core.training.loop import Hooks, TrainData, TrainResult, run_training
 from nasdet_core.training.tensor_file import pack_tensors, sha256
-
 
 NO_HOOKS = Hooks()
 
@@ -36,8 +35,9 @@ def train_detector(
     """Train the detector of a fixed space, from `start` (a state dict) or from its initialisation.
 
     Weights cut out of a supernet bring no statistics of their own, so their BN layers are recalibrated on
-    `recalibration` (batches of images) before the first step. From there on the network keeps running statistics as
-    any other and is evaluated with these. Such a network has to keep the supernet's channel split ("shuffle").
+    `recalibration` (batches of images) before the first step. From there on the network keeps running
+    statistics as any other and is evaluated with these. Such a network has to keep the supernet's channel
+    split ("shuffle").
     """
     if space.blocks:
         raise IncompatiblePartsError(
@@ -48,9 +48,7 @@ def train_detector(
     if start is not None:
         _load_start(model, start)
         if resume is None:
-            model.to(device=device, memory_format=torch.channels_last)
-            images = (batch.to(device=device, memory_format=torch.channels_last) for batch in recalibration)
-            recalibrate_batch_norm(model, images, forward=model.features)
+            recalibrate_detector(model, recalibration, RecalibrationRecipe(), device=device)
     return run_training(
         model, data=data, recipe=recipe, seed=seed, device=device, path=_no_path, before_step=_nothing,
         run={"purpose": "detector", "space": space.to_description(), "start": _digest(start)},

@@ -23,9 +23,7 @@ def test_every_schedule_rises_to_the_peak_and_never_rises_again(schedule: str) -
 
 def test_detnas_steps_are_where_the_paper_has_them() -> None:
     recipe = SupernetRecipe.detnas()
-    shares = {
-        step: learning_rate_share(recipe, step, 90_000) for step in (0, 250, 500, 59_999, 60_000, 80_000)
-    }
+    shares = {step: learning_rate_share(recipe, step, 90_000) for step in (0, 250, 500, 59_999, 60_000, 80_000)}
     assert shares[0] == pytest.approx(1 / 3)
     assert shares[250] == pytest.approx(2 / 3)
     assert shares[500] == shares[59_999] == 1.0
