@@ -1,0 +1,1 @@
+"""The REST API: HTTP in front of the store. A folder per resource; imports no torch."""

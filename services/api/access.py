@@ -1,0 +1,85 @@
+"""Who may do what. Every route but the health checks has an AccessRule; a test walks the routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Request
+from sqlalchemy.exc import OperationalError
+
+from services.api.state import ApiState
+from services.common.db.models import Token
+from services.common.db.repositories import Owner, TokenRepository
+from services.common.errors import ForbiddenError, UnauthorizedError
+
+MAX_TOKEN_LENGTH = 512
+NOTE_USE_SECONDS = 60.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The account behind a request."""
+
+    owner: Owner
+    scopes: frozenset[str]
+
+    @property
+    def project_id(self) -> int:
+        return self.owner.project_id
+
+
+class AccessRule:
+    """Lets a request pass whose token has one of these scopes."""
+
+    def __init__(self, *scopes: str) -> None:
+        self.scopes = frozenset(scopes)
+
+    def __call__(self, request: Request) -> Caller:
+        state: ApiState = request.app.state.api
+        token = _find(state, _bearer(request))
+        if not self.scopes & set(token.scopes):
+            raise ForbiddenError(
+                f"this needs a token with the scope {' or '.join(sorted(self.scopes))}, "
+                f"but '{token.name}' has {', '.join(token.scopes)}"
+            )
+        return Caller(Owner(token.project_id, token.account_id), frozenset(token.scopes))
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    value = value.strip()
+    if scheme.lower() != "bearer" or not value or len(value) > MAX_TOKEN_LENGTH:
+        raise UnauthorizedError(
+            "send the header 'Authorization: Bearer TOKEN'; an embedded platform keeps its token in HOME/token"
+        )
+    return value
+
+
+def _find(state: ApiState, value: str) -> Token:
+    with state.database.read_session() as session:
+        token = TokenRepository(session).find(value)
+        if token is None:
+            raise UnauthorizedError("this token is not known here, or was revoked")
+        noted = token.last_used_at
+        stale = noted is None or state.seconds_since(session, noted) > NOTE_USE_SECONDS
+    if stale:
+        _note_use(state, token.id)
+    return token
+
+
+def _note_use(state: ApiState, token_id: int) -> None:
+    try:
+        with state.database.write_session() as session:
+            TokenRepository(session).used(token_id, NOTE_USE_SECONDS)
+    except OperationalError as error:  # e.g. a full disk: no reason to refuse a request that only reads
+        log.warning("token.use_not_noted", error=str(error.orig))
+
+
+Reader = Annotated[Caller, Depends(AccessRule("read"))]
+Writer = Annotated[Caller, Depends(AccessRule("write"))]
+WorkerCaller = Annotated[Caller, Depends(AccessRule("worker"))]
+ReaderOrWorker = Annotated[Caller, Depends(AccessRule("read", "worker"))]

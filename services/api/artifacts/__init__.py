@@ -1,0 +1,1 @@
+"""Artifacts: files by the SHA-256 of their bytes."""

@@ -1,0 +1,1 @@
+"""Datasets: names that the installation knows, and what their checks found."""

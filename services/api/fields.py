@@ -1,0 +1,76 @@
+"""Field types that several resources share: every integer, length and depth has a bound."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Path, Query
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+MAX_INTEGER = 2**63 - 1
+MAX_DEPTH = 32
+DIGEST_PATTERN = "^[0-9a-f]{64}$"
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
+
+Item = TypeVar("Item")
+
+
+class Body(BaseModel):
+    """What a client sends: an unknown key is an error, not a silent default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page of a list; `next_cursor` is null on the last one."""
+
+    items: list[Item]
+    next_cursor: str | None
+
+
+def _check_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Free-form JSON: bounded depth, finite numbers, text that can be written down."""
+    stack: list[tuple[Any, int]] = [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"JSON may be nested {MAX_DEPTH} deep at most")
+        if isinstance(item, dict):
+            stack.extend((key, depth) for key in item)
+            stack.extend((inner, depth + 1) for inner in item.values())
+        elif isinstance(item, list):
+            stack.extend((inner, depth + 1) for inner in item)
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise ValueError("numbers must be finite")
+        elif isinstance(item, int) and abs(item) > MAX_INTEGER:
+            raise ValueError("integers must fit into 64 bits")
+        elif isinstance(item, str) and not item.isascii():
+            item.encode()  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
+Whole = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
+Identifier = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER)]
+Real = Annotated[float, Field(allow_inf_nan=False)]
+Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
+ShortText = Annotated[str, Field(min_length=1, max_length=200)]
+Reason = Annotated[str, Field(max_length=20_000)]
+LogText = Annotated[str, Field(max_length=1 << 20)]
+
+PathId = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
+PathDigest = Annotated[str, Path(pattern=DIGEST_PATTERN)]
+PathName = Annotated[str, Path(pattern=NAME_PATTERN, max_length=200)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+Cursor = Annotated[str | None, Query(pattern="^[0-9]{1,18}$", description="next_cursor of the page before")]
+
+
+def position(cursor: str | None, first: int = 0) -> int:
+    """Where a page begins: after this id."""
+    return first if cursor is None else int(cursor)
+
+
+def cursor_after(last: int | None, count: int, limit: int) -> str | None:
+    """The cursor of the next page; none when this one was not full."""
+    return str(last) if last is not None and count == limit else None

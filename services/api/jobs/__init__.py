@@ -1,0 +1,1 @@
+"""Jobs: what workers claim, report on and give back."""

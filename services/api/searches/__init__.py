@@ -1,0 +1,1 @@
+"""Searches with their trials, fronts, measurements and events."""

@@ -1,0 +1,90 @@
+"""Searches over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class SearchListItem(BaseModel):
+    id: int
+    name: str
+    state: str
+    stage: str
+    reason: str | None
+    dataset: str
+    seed: int
+    created_at: float
+    finished_at: float | None
+    revision: int
+
+
+class SearchRead(SearchListItem):
+    """The summary (services/common/summary.py) beside the search's own columns."""
+
+    model_config = ConfigDict(extra="allow")
+
+    spec: dict[str, Any]
+    search: dict[str, Any]
+    trials: dict[str, Any]
+    best: dict[str, Any] | None
+    front: list[dict[str, Any]]
+    final: dict[str, Any] | None
+    baseline: dict[str, Any] | None
+    control: dict[str, Any] | None
+    timing_s: dict[str, Any]
+
+
+class MeasurementRead(BaseModel):
+    id: int
+    trial: int | None
+    finalist: int | None
+    supernet: int | None
+    architecture_id: str
+    metric: str
+    split: str
+    value: float
+    standard_error: float | None
+    protocol_hash: str
+    fidelity: dict[str, Any]
+    device_class: str
+    dataset_version: int
+    supernet_digest: str | None
+    job: int
+    attempt: int
+
+
+class TrialRead(BaseModel):
+    id: int
+    number: int
+    genotype: list[int]
+    architecture_id: str
+    origin: str
+    parents: list[int]
+    generation: int
+    macs: int
+    params: int
+    counted: dict[str, Any]
+    state: str
+    reason: str | None
+    value: float | None
+    seconds: dict[str, Any] | None
+    job: int | None
+    crashes: int
+    finished_at: float | None
+    measurements: list[MeasurementRead]
+
+
+class FrontRead(BaseModel):
+    items: list[dict[str, Any]]
+
+
+class EventRead(BaseModel):
+    id: int
+    kind: str
+    created_at: float
+    trial: int | None
+    job: int | None
+    attempt: int | None
+    data: dict[str, Any]

@@ -1,0 +1,1 @@
+"""Search spaces and fixed parts, from the torch-free descriptions."""

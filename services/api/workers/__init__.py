@@ -1,0 +1,1 @@
+"""Workers: registration and who is there."""
