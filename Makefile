@@ -69,7 +69,7 @@ test-no-torch: install  ## API and searcher suites in an environment that has no
 	test -x $(NO_TORCH)/bin/python || $(PYTHON) -m venv $(NO_TORCH)
 	$(NO_TORCH)/bin/python -m pip install --quiet -c constraints.txt -e ".[api,searcher,client,dev]"
 	! $(NO_TORCH)/bin/python -c 'import torch' 2>/dev/null
-	$(NO_TORCH)/bin/python -m pytest $(TORCH_FREE)
+	$(NO_TORCH)/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(TORCH_FREE)
 
 clean:  ## remove the environments and caches this Makefile made
 	rm -rf $(VENV) $(NO_TORCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
