@@ -95,7 +95,7 @@ def _trial_counts(session: Session, search: Search, resolved: ResolvedSearch | N
     )
     counts = dict.fromkeys((state.value for state in WorkState), 0)
     counts.update({state.value: count for state, count in counted})
-    planned = resolved.algorithm().total_trials if resolved else None
+    planned = resolved.total_trials if resolved else None
     return {**counts, "planned": planned, "exhausted": search.exhausted}
 
 

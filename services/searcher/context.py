@@ -37,13 +37,12 @@ class StepContext:
     """One search inside one write transaction. Nothing in here outlives the step."""
 
     session: Session
-    search_id: int
+    search: Search  # held here so that the session keeps it; repositories load it anew after each change
     lease_seconds: float = 30.0
 
     @property
-    def search(self) -> Search:
-        """The row as it is now: repositories keep the loaded object up to date."""
-        return self.session.get_one(Search, self.search_id)
+    def search_id(self) -> int:
+        return self.search.id
 
     @property
     def running(self) -> bool:
@@ -85,7 +84,7 @@ class StepContext:
     def specification(self) -> Specification:
         return parse_specification(self.search.spec)
 
-    @property
+    @cached_property
     def version(self) -> DatasetVersion:
         """Known from the end of the check on."""
         version_id = self.search.dataset_version_id
@@ -93,7 +92,7 @@ class StepContext:
             raise LookupError(f"search {self.search_id} has no dataset version before its data are checked")
         return self.datasets.get_version(version_id)
 
-    @property
+    @cached_property
     def resolved(self) -> ResolvedSearch:
         return resolve_stored(self.search.spec, len(self.version.class_names))
 

@@ -74,7 +74,7 @@ def winners_failure(step: StepContext) -> str | None:
     if any(finalist.state is WorkState.SUCCEEDED for finalist in winners):
         return None
     first = next((finalist.reason for finalist in winners if finalist.reason), "no reason was given")
-    return f"none of the {len(winners)} trainings of the winner succeeded: {first}"
+    return f"no training of a winner succeeded, {len(winners)} were tried: {first}"
 
 
 def _entry(step: StepContext, role: FinalistRole, rank: int, scored: ScoredTrial, supernet: Supernet) -> Entry:

@@ -63,7 +63,7 @@ def next_proposals(algorithm: Algorithm, trials: Sequence[Trial], most: int = MO
 def propose(step: StepContext) -> Sequence[Trial]:
     """Add the trials that may be proposed now; returns all trials of the search."""
     trials = list(step.trials.of_search(step.search_id))
-    if step.search.exhausted or len(trials) >= step.resolved.algorithm().total_trials:
+    if step.search.exhausted or len(trials) >= step.resolved.total_trials:
         return trials
     proposed = next_proposals(step.resolved.algorithm(), trials)
     for number, proposal in enumerate(proposed.proposals, start=len(trials)):
@@ -80,7 +80,7 @@ def propose(step: StepContext) -> Sequence[Trial]:
 
 def nothing_more(step: StepContext, trials: Sequence[Trial]) -> bool:
     """Whether every trial that will ever be proposed has ended."""
-    complete = step.search.exhausted or len(trials) >= step.resolved.algorithm().total_trials
+    complete = step.search.exhausted or len(trials) >= step.resolved.total_trials
     return complete and all(trial.state.ended for trial in trials)
 
 

@@ -27,17 +27,18 @@ SECONDS_PER_HOUR = 3600.0
 
 def step(session: Session, search_id: int, *, lease_seconds: float = 30.0) -> None:
     """Move one running search as far as its rows allow. The caller owns the (write) transaction."""
-    if not _lock(session, search_id):
+    search = _lock(session, search_id)
+    if search is None:
         return
-    context = StepContext(session, search_id, lease_seconds)
+    context = StepContext(session, search, lease_seconds)
     while context.running and _STAGES[context.search.stage](context):
         pass
     if context.running:
         _stop_when_spent(context)
 
 
-def _lock(session: Session, search_id: int) -> bool:
-    """Hold the search's row until the end of the transaction; False when it runs no more or another step has it.
+def _lock(session: Session, search_id: int) -> Search | None:
+    """Hold the search's row until the end of the transaction; None when it has ended or another step holds it.
 
     SQLite has one writer, which has been us since the transaction began; elsewhere it is a row lock.
     """
@@ -47,7 +48,7 @@ def _lock(session: Session, search_id: int) -> bool:
         .with_for_update(skip_locked=True)
         .execution_options(populate_existing=True)
     )
-    return session.scalars(locked).one_or_none() is not None
+    return session.scalars(locked).one_or_none()
 
 
 def _check(step: StepContext) -> bool:

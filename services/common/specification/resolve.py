@@ -41,6 +41,10 @@ class ResolvedSearch:
         spec = self.specification
         return build_algorithm(spec.algorithm, self.space, self.limits, spec.seed, spec.options)
 
+    @cached_property
+    def total_trials(self) -> int:
+        return self.algorithm().total_trials
+
     def cost(self, genotype: Genotype) -> Cost:
         """Of the whole detector at the supernet's image size."""
         return self.space.cost(genotype, self.image_size).total
@@ -78,7 +82,7 @@ def resolve(specification: Specification, num_classes: int) -> ResolvedSearch:
             check_reachable(space, [limit])
     resolved = ResolvedSearch(specification, space, limits, _baseline(specification, space))
     with _field("search"):
-        total = resolved.algorithm().total_trials
+        total = resolved.total_trials
     if total > MAX_TRIALS:
         message = f"at most {MAX_TRIALS:,} candidates are possible, but {total:,} are asked for"
         raise field_error("search", message)
