@@ -40,7 +40,7 @@ def submit_search(
     search, created = service.submit(api, caller, body, idempotency_key)
     if not created:
         response.status_code = 200
-    response.headers["Location"] = f"/v1/searches/{search.id}"
+    response.headers["Location"] = f"/v1/searches/{search.search['id']}"
     return search
 
 

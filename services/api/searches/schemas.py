@@ -20,8 +20,11 @@ class SearchListItem(BaseModel):
     revision: int
 
 
-class SearchRead(SearchListItem):
-    """The summary (services/common/summary.py) beside the search's own columns."""
+class SearchRead(BaseModel):
+    """The summary (services/common/summary.py) and the specification; dates and revision are in the list and the ETag.
+
+    So everything but `timing_s` and `progress` follows from specification and data.
+    """
 
     model_config = ConfigDict(extra="allow")
 

@@ -140,7 +140,7 @@ def events(api: ApiState, caller: Caller, search_id: int, after: int, limit: int
 
 
 def read(session: Session, search: Search) -> schemas.SearchRead:
-    return schemas.SearchRead(**_columns(session, search), spec=search.spec, **build_summary(session, search))
+    return schemas.SearchRead(spec=search.spec, **build_summary(session, search))
 
 
 def _columns(session: Session, search: Search) -> dict[str, Any]:
