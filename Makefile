@@ -11,8 +11,6 @@ STAMP := $(VENV)/.installed
 NO_TORCH := .venv-no-torch
 GOLDEN ?= ../shared/golden
 PYTEST_WORKERS ?= 2
-# What API and searcher are made of; must pass where torch cannot be imported (tests/support/torch_free.py).
-TORCH_FREE = $(shell $(BIN)/python -m tests.support.torch_free)
 
 # One thread per process: results to the last digit, and no fight between processes for the same cores.
 export OMP_NUM_THREADS := 1
@@ -69,7 +67,8 @@ test-no-torch: install  ## API and searcher suites in an environment that has no
 	test -x $(NO_TORCH)/bin/python || $(PYTHON) -m venv $(NO_TORCH)
 	$(NO_TORCH)/bin/python -m pip install --quiet -c constraints.txt -e ".[api,searcher,client,dev]"
 	! $(NO_TORCH)/bin/python -c 'import torch' 2>/dev/null
-	$(NO_TORCH)/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(TORCH_FREE)
+	suites=$$($(BIN)/python -m tests.support.torch_free); \
+	$(NO_TORCH)/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $$suites
 
 clean:  ## remove the environments and caches this Makefile made
 	rm -rf $(VENV) $(NO_TORCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
