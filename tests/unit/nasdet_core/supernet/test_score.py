@@ -64,6 +64,7 @@ def test_scoring_changes_nothing_of_the_supernet(supernet: Detector, data: TinyD
     score(supernet, data, (3,) * 20)
     assert all(torch.equal(tensor, before[name]) for name, tensor in supernet.state_dict().items())
     assert [module.training for module in supernet.modules()] == modes
+    assert not any(modes)
 
 
 def test_statistics_of_the_supernet_do_not_reach_the_score(supernet: Detector, data: TinyData) -> None:

@@ -131,6 +131,21 @@ def test_progress_and_history_are_complete(undisturbed: tuple[TrainResult, Recor
     assert not result.model.training
 
 
+def test_the_warm_start_ends_in_the_step_where_random_paths_begin(undisturbed: tuple[TrainResult, Recorder]) -> None:
+    """Half of the 6 steps train one path; before step 3 it is copied, and step 3 already runs a random path."""
+    _, recorder = undisturbed
+    first, before, after = (_model_tensors(recorder.checkpoints[step]) for step in (1, 3, 4))
+    path = _path_of_step(3)
+    unused = [block for block, choice in enumerate(path) if choice == 1]  # then neither choice 0 nor 2 is trained
+    assert unused
+    for block in unused:
+        source, copied = (f"backbone.blocks.{block}.{choice}.main.0.conv.weight" for choice in (2, 0))
+        assert torch.equal(before[copied], first[copied])
+        assert not torch.equal(before[source], first[source])
+        assert torch.equal(after[source], before[source])
+        assert torch.equal(after[copied], before[source])
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_step_leaves_the_tensors_of_other_paths_bit_identical(data: TinyData, optimizer: str) -> None:
     """After the second step every choice has momentum; a third must not move what it does not use."""
