@@ -34,8 +34,6 @@ def _running(summary: Json) -> list[Json]:
 def describe_progress(progress: Mapping[str, Any]) -> str:
     """What a job says of itself, e.g. "epoch 3/60, loss 1.234, 2 min left"."""
     parts = []
-    if progress.get("stage"):
-        parts.append(str(progress["stage"]))
     if progress.get("epochs"):
         parts.append(f"epoch {progress.get('epoch', 0):.0f}/{progress['epochs']:.0f}")
     if progress.get("loss") is not None:
@@ -73,8 +71,8 @@ def describe_search(summary: Json) -> str:
         parts.append(f"candidates{f' of {planned}' if planned else ''}: {states}")
     best = summary.get("best")
     if best:
-        error = f" ± {100 * best['standard_error']:.1f}" if best.get("standard_error") is not None else ""
-        parts.append(f"best AP {100 * best['box_map']:.1f}{error} ({best['split']})")
+        error = f" ± {best['standard_error']:.3f}" if best.get("standard_error") is not None else ""
+        parts.append(f"best AP {best['box_map']:.4f}{error} ({best['split']})")
     return "; ".join(parts)
 
 

@@ -42,7 +42,9 @@ def _print_best(summary: Json) -> None:
 
 
 def _result_table(summary: Json) -> Table:
-    table = Table(title=f"on split {summary['final']['split']!r}, median over seeds", title_justify="left")
+    height, width = summary["image_size"]
+    caption = f"AP (0 to 1) on split {summary['final']['split']}, median over seeds; costs at {height}x{width} pixels"
+    table = Table(title=caption, title_justify="left")
     for heading in ("detector", "AP", "± error", "over seeds (n)", "AP50", "MACs", "parameters"):
         table.add_column(heading, justify="left" if heading == "detector" else "right")
     for key, name in ROWS:
@@ -57,10 +59,10 @@ def _cells(row: Json) -> list[str]:
         return ["not trained", "", "", "", *_costs(row)]
     spread = row["spread"]
     return [
-        _percent(row["box_map"]),
-        _percent(row.get("standard_error")),
-        f"{_percent(spread[0])} to {_percent(spread[1])} ({sum(seed['box_map'] is not None for seed in row['seeds'])})",
-        _percent(row.get("box_ap50")),
+        _ap(row["box_map"]),
+        _ap(row.get("standard_error")),
+        f"{_ap(spread[0])} to {_ap(spread[1])} ({sum(seed['box_map'] is not None for seed in row['seeds'])})",
+        _ap(row.get("box_ap50")),
         *_costs(row),
     ]
 
@@ -69,18 +71,18 @@ def _costs(row: Json) -> list[str]:
     return [f"{row['macs'] / 1e6:,.1f} M", f"{row['params'] / 1e6:,.2f} M"]
 
 
-def _percent(value: float | None) -> str:
-    """AP is 0..1 everywhere; times 100 only where it is printed."""
-    return "" if value is None else f"{100 * value:.1f}"
+def _ap(value: float | None) -> str:
+    """Four digits, so that candidates that differ do not look alike."""
+    return "" if value is None else f"{value:.4f}"
 
 
 def _remarks(summary: Json) -> list[str]:
     lines = []
     supernet = summary.get("supernet") or {}
     if supernet.get("mean_box_map") is not None:
-        line = f"supernet: mean AP of its candidates {_percent(supernet['mean_box_map'])}"
+        line = f"supernet: mean AP of its candidates {_ap(supernet['mean_box_map'])}"
         if supernet.get("baseline_box_map") is not None:
-            line += f", one path trained alike {_percent(supernet['baseline_box_map'])}"
+            line += f", one path trained alike {_ap(supernet['baseline_box_map'])}"
         lines.append(line)
     if supernet.get("warning"):
         lines.append(f"warning: {supernet['warning']}")

@@ -41,6 +41,7 @@ def build_summary(session: Session, search: Search) -> dict[str, Any]:
         "search": _search_json(search),
         "dataset": _dataset_json(session, search, version),
         "trials": _trial_counts(session, search, resolved),
+        "image_size": list(resolved.image_size) if resolved else None,  # (height, width) of every MACs below
         "limits": _limits_json(resolved),
         "acceptance_rate": resolved.acceptance_rate if resolved else None,
         "best": _best_json(ranked),

@@ -1,0 +1,115 @@
+"""Kill test: kill -9 anything at any moment, and the search ends with the result it would have had.
+
+The short form runs one tiny search undisturbed and once more under faults. `make kill-test` runs the long form: more
+seeds, more points, a search that learns something.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasdet_core.data.demo import write_demo_dataset
+from tests.support.platform import (
+    Fault,
+    Outcome,
+    at_results,
+    at_step,
+    freeze_worker,
+    in_evaluation,
+    kill_executors,
+    kill_process,
+    kill_searcher_repeatedly,
+    kill_workers,
+    run_search,
+)
+
+pytestmark = [pytest.mark.e2e, pytest.mark.integration]
+
+LEASE_S = 3.0
+CHECKPOINT_S = 1.0
+
+TINY: dict[str, Any] = {
+    "schema": 1,
+    "name": "kill test",
+    "detector": {
+        "backbone": {"space": "detnas-300m", "width": 0.25},
+        "neck": {"model": "fpn", "channels": 16, "extra_levels": 0},
+        "head": {"model": "fcos", "convs": 1, "norm_groups": 4},
+    },
+    "limits": [{"metric": "macs", "part": "backbone", "image_size": [224, 224], "max": 24e6}],
+    "supernet": {"epochs": 8, "warm_start": 0.5, "image_size": [64, 80], "batch_size": 4, "learning_rate": 5e-3},
+    "search": {"algorithm": "detnas", "population": 4, "generations": 3},
+    "evaluation": {"recalibration": {"average": "exact", "images": 32}},
+    "final": {"top": 1, "epochs": 4, "start": "supernet", "seeds": 1},
+    "seed": 0,
+}
+
+
+@pytest.fixture(autouse=True)
+def _quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NASDET_LEASE_SECONDS", str(LEASE_S))
+    monkeypatch.setenv("NASDET_CHECKPOINT_SECONDS", str(CHECKPOINT_S))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_demo_dataset(tmp_path_factory.mktemp("data") / "scenes", train=48, val=16, test=16)
+
+
+def plan(seed: int) -> list[Fault]:
+    """Every process at least once, at moments that the seed varies within their stage."""
+    rng = random.Random(seed)
+    return [
+        Fault(
+            "executors in mid-epoch of the supernet", at_step("train_supernet", rng.uniform(0.2, 0.4)), kill_executors
+        ),
+        Fault(
+            "API in mid-epoch of the supernet", at_step("train_supernet", rng.uniform(0.5, 0.7)), kill_process("api")
+        ),
+        Fault("supervisors in mid-evaluation", in_evaluation, kill_workers),
+        Fault("API between results", at_results(rng.randint(1, 3)), kill_process("api")),
+        Fault("searcher in mid-step", at_results(4), kill_searcher_repeatedly(rng)),
+        Fault("a frozen worker that comes back too late", in_evaluation, freeze_worker("worker-0", 3 * LEASE_S)),
+        Fault("executors in mid-finalist", at_step("train_detector", rng.uniform(0.2, 0.6)), kill_executors),
+    ]
+
+
+def check(disturbed: Outcome, undisturbed: Outcome, faults: Sequence[Fault]) -> None:
+    assert disturbed.struck == [fault.name for fault in faults]
+    assert undisturbed.comparable["search"]["state"] == "succeeded", undisturbed.comparable["search"]
+    assert disturbed.comparable == undisturbed.comparable
+    assert disturbed.weights == undisturbed.weights
+    check_counted_once(disturbed)
+    check_late_results_are_refused(disturbed)
+
+
+def check_counted_once(outcome: Outcome) -> None:
+    """Every trial has one accepted result, by the event table alone."""
+    accepted = Counter(
+        event["data"]["number"]
+        for event in outcome.events
+        if event["kind"] in ("trial.succeeded", "trial.failed", "trial.infeasible")
+    )
+    assert accepted == {trial["number"]: 1 for trial in outcome.trials}
+    assert len(outcome.trials) == outcome.summary["trials"]["planned"]
+
+
+def check_late_results_are_refused(outcome: Outcome) -> None:
+    """The worker that was frozen past its lease is told so, and the refusal stands in the event table."""
+    kinds = Counter(event["kind"] for event in outcome.events)
+    assert kinds["result.refused"] >= 1, kinds
+
+
+@pytest.mark.timeout(600)
+def test_a_search_under_kills_ends_as_if_nothing_had_happened(dataset: Path, tmp_path: Path) -> None:
+    undisturbed = run_search(tmp_path / "undisturbed", dataset, TINY)
+    faults = plan(seed=0)
+    disturbed = run_search(tmp_path / "disturbed", dataset, TINY, faults=faults)
+
+    check(disturbed, undisturbed, faults)
