@@ -47,18 +47,22 @@ def ranked_trials(session: Session, search_id: int) -> list[ScoredTrial]:
         )
         .order_by(Trial.number, Measurement.id)
     )
-    comparable = _one_protocol([ScoredTrial(trial, measurement) for trial, measurement in rows])
-    return sorted(comparable, key=lambda scored: (-scored.box_map, scored.trial.number))
+    return ranked([ScoredTrial(trial, measurement) for trial, measurement in rows])
 
 
-def tied_with_best(ranked: Sequence[ScoredTrial]) -> list[int]:
+def ranked(scored: Sequence[ScoredTrial]) -> list[ScoredTrial]:
+    """Those that can be compared, the best first; of equal ones the lower number."""
+    return sorted(_one_protocol(scored), key=lambda item: (-item.box_map, item.trial.number))
+
+
+def tied_with_best(order: Sequence[ScoredTrial]) -> list[int]:
     """Numbers of the trials whose distance to the best is within one paired error of it."""
-    if not ranked:
+    if not order:
         return []
-    best = ranked[0]
+    best = order[0]
     tied = [
         other.trial.number
-        for other in ranked[1:]
+        for other in order[1:]
         if best.box_map - other.box_map <= difference_error(best.measurement, other.measurement)
     ]
     return sorted(tied)
@@ -75,10 +79,10 @@ def difference_error(a: Measurement, b: Measurement) -> float:
     return math.hypot(a.standard_error or 0.0, b.standard_error or 0.0)
 
 
-def pareto_front(ranked: Sequence[ScoredTrial]) -> list[ScoredTrial]:
+def pareto_front(order: Sequence[ScoredTrial]) -> list[ScoredTrial]:
     """Highest AP against fewest MACs of the whole detector, from few MACs to many."""
     front: list[ScoredTrial] = []
-    by_cost = sorted(ranked, key=lambda scored: (scored.trial.macs, -scored.box_map, scored.trial.number))
+    by_cost = sorted(order, key=lambda scored: (scored.trial.macs, -scored.box_map, scored.trial.number))
     for scored in by_cost:
         if not front or scored.box_map > front[-1].box_map:
             front.append(scored)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 
 from services.common.db.models import Measurement, Trial
-from services.common.ranking import ScoredTrial, difference_error, pareto_front, tied_with_best
-from services.common.ranking import _one_protocol as one_protocol
+from services.common.ranking import ScoredTrial, difference_error, pareto_front, ranked, tied_with_best
 
 
 def scored(
@@ -64,11 +63,19 @@ class TestTies:
         assert tied_with_best([]) == []
 
 
-class TestOneProtocol:
+class TestRanked:
+    def test_the_best_comes_first_and_of_equal_ones_the_lower_number(self) -> None:
+        items = [scored(3, 0.2), scored(2, 0.4), scored(0, 0.1), scored(1, 0.4)]
+        assert [item.trial.number for item in ranked(items)] == [1, 2, 3, 0]
+
+    def test_a_trial_is_ranked_once(self) -> None:
+        twice = scored(0, 0.3)
+        assert len(ranked([twice, ScoredTrial(twice.trial, twice.measurement)])) == 1
+
     def test_full_fidelity_wins_over_the_more_common(self) -> None:
         items = [scored(0, 0.9, images=10), scored(1, 0.8, images=10), scored(2, 0.3, images=40)]
-        assert [item.trial.number for item in one_protocol(items)] == [2]
+        assert [item.trial.number for item in ranked(items)] == [2]
 
     def test_of_one_fidelity_the_commonest_protocol_is_compared(self) -> None:
         items = [scored(0, 0.9, protocol="z"), scored(1, 0.3), scored(2, 0.2)]
-        assert [item.trial.number for item in one_protocol(items)] == [1, 2]
+        assert [item.trial.number for item in ranked(items)] == [1, 2]
