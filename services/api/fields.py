@@ -53,7 +53,7 @@ def _check_json(value: dict[str, Any]) -> dict[str, Any]:
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
 Whole = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
 Identifier = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER)]
-Real = Annotated[float, Field(allow_inf_nan=False)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 ShortText = Annotated[str, Field(min_length=1, max_length=200)]
 Reason = Annotated[str, Field(max_length=20_000)]
