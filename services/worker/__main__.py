@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -49,6 +50,7 @@ def main() -> int:
         return BAD_USAGE
     watch_parent(settings.parent_pipe)
     configure_logging("worker", log_format=settings.log_format, level=settings.log_level)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every poll says nothing
     try:
         supervisor = Supervisor(settings)
 

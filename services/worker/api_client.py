@@ -107,17 +107,18 @@ class ApiClient:
     # artifacts
 
     def put_artifact(self, data: bytes) -> str:
-        """Store bytes under their SHA-256, unless they are there already; return it."""
+        """Store bytes under their SHA-256 and return it.
+
+        Sent even if they are there already: unless somebody refers to it soon, an old file may be collected.
+        """
         digest = hashlib.sha256(data).hexdigest()
-        path = f"/v1/artifacts/{digest}"
-        if self._request("HEAD", path, missing_ok=True) is None:
-            self._request("PUT", path, content=data, headers={"Content-Type": "application/octet-stream"})
+        headers = {"Content-Type": "application/octet-stream"}
+        self._request("PUT", f"/v1/artifacts/{digest}", content=data, headers=headers)
         return digest
 
     def get_artifact(self, digest: str) -> bytes:
         """Raises ApiRefusedError when it is not there, or when what came is something else."""
-        response = self._request("GET", f"/v1/artifacts/{digest}")
-        data = b"" if response is None else response.content
+        data = self._request("GET", f"/v1/artifacts/{digest}").content
         found = hashlib.sha256(data).hexdigest()
         if found != digest:
             raise ApiRefusedError(
@@ -131,7 +132,7 @@ class ApiClient:
 
     def _post(self, path: str, body: Mapping[str, Any], *, patience_seconds: float | None = None) -> Json:
         response = self._request("POST", path, json=dict(body), patience_seconds=patience_seconds)
-        if response is None or not response.content:
+        if not response.content:
             return {}
         answer: Json = response.json()
         return answer
@@ -141,10 +142,9 @@ class ApiClient:
         method: str,
         path: str,
         *,
-        missing_ok: bool = False,
         patience_seconds: float | None = None,
         **arguments: Any,
-    ) -> httpx.Response | None:
+    ) -> httpx.Response:
         patience = self._patience if patience_seconds is None else patience_seconds
         deadline = time.monotonic() + patience
         wait = FIRST_WAIT_SECONDS
@@ -153,8 +153,6 @@ class ApiClient:
                 response = self._http.request(method, path, **arguments)
                 problem = f"it answered {response.status_code}"
                 if response.status_code not in _AWAY:
-                    if missing_ok and response.status_code == HTTPStatus.NOT_FOUND:
-                        return None
                     return _accepted(response)
             except httpx.TransportError as error:
                 problem = f"{type(error).__name__}: {error}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nasdet_core.errors import NasDetError
 
+LONGEST_REASON = 2000  # characters; the log has the rest
 # torch's CPU allocator raises a plain RuntimeError.
 _CPU_ALLOCATOR_WORDS = ("can't allocate memory", "not enough memory", "cannot allocate memory")
 
@@ -21,12 +22,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory_reason(error: BaseException) -> str:
     """One line for people."""
     lines = str(error).strip().splitlines()
-    return f"out of memory ({lines[0] if lines else type(error).__name__})"
+    return f"out of memory ({lines[0] if lines else type(error).__name__})"[:LONGEST_REASON]
 
 
 def failure_reason(error: BaseException) -> str:
     """Our own errors are sentences already; of others the kind is told as well."""
     if isinstance(error, NasDetError):
-        return str(error)
+        return str(error)[:LONGEST_REASON]
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {lines[-1]}"[:LONGEST_REASON] if lines else type(error).__name__

@@ -182,33 +182,35 @@ class Supervisor:
 
     def _watch(self, child: ExecutorChild, held: HeldJob, beat: Heartbeat) -> Message:
         """Follow a job to its end: the executor's last message about it, or what we have to say instead."""
-        settings = self._settings
         while True:
             message = child.receive(LISTEN_SECONDS)
-            if message is not None:
-                if message["type"] == "died":
-                    return _given_back(
-                        ReleaseKind.CRASH, f"the executor {child.death()} ({held.where()})", replace=True
-                    )
-                if (message.get("job"), message.get("attempt")) != (held.id, held.attempt):
-                    continue
+            if message is not None and message["type"] == "died":
+                return _given_back(ReleaseKind.CRASH, f"the executor {child.death()} ({held.where()})", replace=True)
+            if message is not None and (message.get("job"), message.get("attempt")) == (held.id, held.attempt):
                 if message["type"] != "progress":
                     return message
                 held.note(message["counter"], message["progress"])
-                continue
+            # Also right after a message: an executor that reports without a pause may not talk itself out of these.
             if beat.lost is not None:
                 return self._stop_job(child, held, {"type": "stale"})
             if beat.cancelled:
                 return self._stop_job(child, held, _given_back(ReleaseKind.GRACEFUL, "the job was cancelled"))
             if self._stopping.is_set():
                 return self._stop_job(child, held, _given_back(ReleaseKind.GRACEFUL, "the worker was asked to stop"))
-            now = time.monotonic()
-            if now - held.moved_at > settings.no_progress_seconds:
-                reason = f"no progress for {settings.no_progress_seconds:g} s ({held.where()})"
-                return _given_back(ReleaseKind.HANG, reason, replace=True)
-            if settings.job_seconds is not None and now - held.started_at > settings.job_seconds:
-                reason = f"longer than the limit of {settings.job_seconds:g} s ({held.where()})"
-                return _given_back(ReleaseKind.TIMEOUT, reason, replace=True)
+            overdue = self._overdue(held)
+            if overdue is not None:
+                return overdue
+
+    def _overdue(self, held: HeldJob) -> Message | None:
+        """The end of a job that makes no progress, or takes longer than it may."""
+        now, quiet, limit = time.monotonic(), self._settings.no_progress_seconds, self._settings.job_seconds
+        if now - held.moved_at > quiet:
+            reason = f"no progress for {quiet:g} s ({held.where()})"
+            return _given_back(ReleaseKind.HANG, reason, replace=True)
+        if limit is not None and now - held.started_at > limit:
+            reason = f"longer than the limit of {limit:g} s ({held.where()})"
+            return _given_back(ReleaseKind.TIMEOUT, reason, replace=True)
+        return None
 
     def _stop_job(self, child: ExecutorChild, held: HeldJob, otherwise: Message) -> Message:
         """Ask the executor to stop, and kill it when it does not. A job that ends meanwhile has ended."""
@@ -244,6 +246,9 @@ class Supervisor:
                 known.warning("job.released", kind=kind, reason=reason)
                 body = {"attempt": held.attempt, "kind": kind, "reason": reason, "log": text}
                 self._client.release(held.id, body)
+            else:
+                known.warning("job.abandoned", reason="another attempt holds it")
+                self._client.save_log(held.id, attempt=held.attempt, text=text)
         except StaleAttemptError as error:
             known.warning("job.abandoned", reason=str(error))
         except ApiUnreachableError as error:

@@ -27,6 +27,7 @@ from services.common.db.states import JobKind
 from tests.support.processes import children
 
 ROOT = Path(__file__).resolve().parents[2]
+API_MODULE = "services.api"
 T = TypeVar("T")
 
 
@@ -111,7 +112,7 @@ class WorkerPlatform:
         number = self._socket.fileno()
         with (self.home / "logs" / "api.log").open("ab") as log:
             self.api = subprocess.Popen(
-                [sys.executable, "-m", "services.api", "--home", str(self.home), "--fd", str(number)],
+                [sys.executable, "-m", API_MODULE, "--home", str(self.home), "--fd", str(number)],
                 cwd=ROOT, env=self._env({}), pass_fds=(number,), stdout=log, stderr=log,
             )  # fmt: skip
 
@@ -180,7 +181,7 @@ class WorkerPlatform:
                 ).id
                 for number, genotype in enumerate(genotypes)
             ]  # fmt: skip
-            body = {"dataset_version": "d" * 64, "supernet_weights": "w" * 64} if payload is None else payload
+            body = {"dataset_version": "d" * 64, "supernet_weights": "a" * 64} if payload is None else payload
             job = self._jobs(session).create(search_id, JobKind.EVALUATE, f"evaluate/{first}", body, trials=ids)
             return search_id, job.id
 

@@ -172,7 +172,7 @@ def test_the_next_claim_names_what_is_held(platform: WorkerPlatform) -> None:
         with platform.database.read_session() as session:
             return session.scalars(select(Worker).where(Worker.name == "resident")).one().resident or None
 
-    assert wait_until("resident hash", resident) == ["w" * 64]
+    assert wait_until("resident hash", resident) == ["a" * 64]
 
 
 def test_another_protocol_is_one_sentence_and_the_end(platform: WorkerPlatform) -> None:

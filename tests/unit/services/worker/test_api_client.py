@@ -107,26 +107,22 @@ class TestRefusal:
             client(lambda _request: problem(426, "protocol-mismatch", "the API speaks protocol 2")).register({})
 
     def test_a_full_disk_is_a_sentence_not_a_wait(self) -> None:
-        def handler(request: httpx.Request) -> httpx.Response:
-            if request.method == "HEAD":
-                return httpx.Response(404)
-            return problem(507, "storage-full", "the disk is full")
-
         with pytest.raises(ApiRefusedError, match="the disk is full"):
-            client(handler).put_artifact(b"weights")
+            client(lambda _request: problem(507, "storage-full", "the disk is full")).put_artifact(b"weights")
 
 
 class TestArtifacts:
-    def test_what_is_stored_is_not_sent_again(self) -> None:
-        methods: list[str] = []
+    def test_bytes_are_stored_under_their_digest(self) -> None:
+        requests: list[httpx.Request] = []
 
         def handler(request: httpx.Request) -> httpx.Response:
-            methods.append(request.method)
-            return httpx.Response(200)
+            requests.append(request)
+            return httpx.Response(201)
 
         digest = client(handler).put_artifact(b"weights")
         assert digest == hashlib.sha256(b"weights").hexdigest()
-        assert methods == ["HEAD"]
+        (request,) = requests
+        assert (request.method, request.url.path, request.content) == ("PUT", f"/v1/artifacts/{digest}", b"weights")
 
     def test_damaged_bytes_are_refused(self) -> None:
         digest = hashlib.sha256(b"weights").hexdigest()
