@@ -31,7 +31,7 @@ def load_backbone(part: DetNasBackbone, checkpoint: Mapping[str, Any]) -> DetNas
     """A backbone of `part` (elastic when it is searched) with the weights of a loaded reference checkpoint."""
     with torch.device("meta"):
         backbone = DetNasBackboneNet(part) if part.genotype is not None else ElasticDetNasBackbone(part)
-    _fill(backbone, dict(_body_names(part)), reference_tensors(checkpoint))
+    _fill(backbone, reference_names(part), reference_tensors(checkpoint))
     return backbone
 
 
@@ -45,7 +45,7 @@ def load_classifier(part: DetNasBackbone, checkpoint: Mapping[str, Any]) -> DetN
     num_classes = tensors["fc.fc.weight"].shape[0]
     with torch.device("meta"):
         network = DetNasClassifier(DetNasBackboneNet(part), last_channels=last_channels, num_classes=num_classes)
-    names = {f"body.{ours}": reference for ours, reference in _body_names(part)}
+    names = {f"body.{ours}": reference for ours, reference in reference_names(part).items()}
     names |= dict(_conv_norm_names("last_conv", "last_conv.conv", "last_conv.bn"))
     names |= {"last_conv.conv.bias": "last_conv.conv.bias"}
     names |= {f"classifier.{tensor}": f"fc.fc.{tensor}" for tensor in ("weight", "bias")}
@@ -57,6 +57,11 @@ def reference_tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The flat tensors of a checkpoint; they may be wrapped under `state_dict` or prefixed with `module.`."""
     flat = checkpoint.get("state_dict", checkpoint)
     return {name.removeprefix("module."): tensor for name, tensor in flat.items() if isinstance(tensor, Tensor)}
+
+
+def reference_names(part: DetNasBackbone) -> dict[str, str]:
+    """Our name -> reference name of every tensor of a backbone (supernet when searched) but the batch counters."""
+    return dict(_body_names(part))
 
 
 def read_encoding(checkpoint: Mapping[str, Any]) -> Genotype:
@@ -99,7 +104,6 @@ def _fill(module: nn.Module, names: Mapping[str, str], tensors: Mapping[str, Ten
 
 
 def _body_names(part: DetNasBackbone) -> Iterator[tuple[str, str]]:
-    """(our name, reference name) of every tensor of the body but the batch counters."""
     yield "stem.conv.bias", "first_conv.conv.bias"
     yield from _conv_norm_names("stem", "first_conv.conv", "first_conv.bn")
     stage_start = 0

@@ -185,6 +185,15 @@ class TestFasterRcnn:
             one["labels"] = one["labels"] - 1
         assert_same(head.detections(pyramid, image_sizes=[FRAME] * IMAGES), theirs)
 
+    def test_regions_are_pooled_from_strides_4_to_32(self, head: FasterRcnnHead) -> None:
+        pool = head.roi.box_roi_pool
+        assert pool.featmap_names == ["p2", "p3", "p4", "p5"]
+        assert pool.scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+        # A region of 224 pixels belongs to p4, one of half the side to p3 (Lin et al. 2017, section 4.2).
+        sides = torch.tensor([20.0, 112.0, 224.0, 448.0, 2000.0])
+        regions = torch.stack((torch.zeros(5), torch.zeros(5), sides, sides), dim=1)
+        assert pool.map_levels([regions]).tolist() == [0, 1, 2, 3, 3]
+
     def test_repeated_seed_repeats_the_losses(self) -> None:
         detector = build_detector(detector_space("faster-rcnn"), elastic=True)
         images, genotype = torch.randn(2, 3, 96, 128), (0, 1, 2, 3) * 5
