@@ -39,11 +39,16 @@ def installation(new_installation: Callable[[], Installation]) -> Installation:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What one searcher and one worker find when nothing goes wrong."""
-    database = copied_database(template, tmp_path_factory.mktemp("undisturbed") / "home.db")
-    found = Installation(database)
+def finished(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A home whose search was done by one searcher and one worker, and nothing went wrong. To be read only."""
+    found = Installation(copied_database(template, tmp_path_factory.mktemp("undisturbed") / "home.db"))
     found.submit()
-    result = found.run(FakeWorker(database))
-    database.close()
-    return result
+    found.run(FakeWorker(found.database))
+    yield found
+    found.database.close()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(finished: Installation) -> dict[str, Any]:
+    """The JSON that every disturbed run has to repeat."""
+    return finished.result()
