@@ -105,7 +105,7 @@ def _precision_sum(
     own[group[at], np.arange(len(at))] = 1
     tp = (np.arange(1, len(at) + 1) - np.cumsum(own, axis=1)).astype(np.float64)
     precision = tp / (detections.sum(axis=0) - detections + np.spacing(1))
-    precision[own == 1] = 0.0  # a true positive that was left out
+    # At a true positive that was left out tp repeats and the detections do not fall: it never sets the maximum.
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     sums = np.zeros(rows)
     for row in np.flatnonzero(objects > 0):
