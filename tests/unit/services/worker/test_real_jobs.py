@@ -69,6 +69,12 @@ def supernet(bench: Bench, checked: dict[str, Any]) -> JobOutcome:
     return bench.run(train_supernet.run, tiny_jobs.supernet_payload(checked))
 
 
+@pytest.fixture(scope="module")
+def payload(checked: dict[str, Any], supernet: JobOutcome) -> dict[str, Any]:
+    """Of an evaluate job."""
+    return tiny_jobs.evaluate_payload(checked, supernet.result["weights"])
+
+
 class TestCheckDataset:
     def test_the_manifest_is_an_artifact_and_the_splits_are_counted(
         self, bench: Bench, checked: dict[str, Any]
@@ -90,7 +96,7 @@ class TestTrainSupernet:
         saved = load_detector(bench.api.artifacts[supernet.result["weights"]])
         assert saved.space == tiny_jobs.space()
         assert list(saved.class_names) == checked["class_names"]
-        assert supernet.result["steps"] == 6
+        assert supernet.result["steps"] == 16
         assert supernet.measurements == ()
 
     def test_people_see_stage_step_loss_and_what_is_left(self, bench: Bench, supernet: JobOutcome) -> None:
@@ -113,7 +119,7 @@ class TestTrainSupernet:
         again = bench.run(train_supernet.run, payload, checkpoint_seconds=1e-9)
         assert again.result["weights"] == supernet.result["weights"]
         step, digest = bench.api.checkpoints[0]
-        assert 0 < step < 6
+        assert 0 < step < 16
         fresh = Bench(bench.home)
         fresh.api.artifacts.update(bench.api.artifacts)
         resumed = fresh.run(train_supernet.run, payload, checkpoint=digest, checkpoint_step=step)
@@ -131,10 +137,6 @@ class TestTrainSupernet:
 
 
 class TestEvaluate:
-    @pytest.fixture(scope="class")
-    def payload(self, checked: dict[str, Any], supernet: JobOutcome) -> dict[str, Any]:
-        return tiny_jobs.evaluate_payload(checked, supernet.result["weights"])
-
     def test_a_score_hangs_neither_on_the_list_nor_on_what_came_before(
         self, bench: Bench, payload: dict[str, Any]
     ) -> None:
@@ -143,6 +145,9 @@ class TestEvaluate:
         elsewhere = Bench(bench.home)
         elsewhere.api.artifacts.update(bench.api.artifacts)
         other = elsewhere.evaluate(payload, (2, 1))
+        values = {result["value"] for result in together.values()}
+        assert len(values) == 3
+        assert min(values) > 0
         for number, results in ((1, alone), (1, other), (2, other)):
             assert results[number]["measurements"] == together[number]["measurements"]
             assert results[number]["value"] == together[number]["value"]
