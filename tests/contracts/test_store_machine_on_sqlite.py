@@ -189,8 +189,8 @@ class StoreMachine(RuleBasedStateMachine):
         """From wherever it stopped, honest workers bring every trial to an end."""
         with self.database.write_session() as session:
             jobs = JobRepository(session, max_crashes=3)
-            for job in session.scalars(select(Job).where(Job.state == WorkState.RUNNING)).all():
-                stores.expire_lease(session, job.id)
+            for running in session.scalars(select(Job.id).where(Job.state == WorkState.RUNNING)).all():
+                stores.expire_lease(session, running)
             jobs.reap()
             while (job := jobs.claim(self.workers[0], "cpu", [])) is not None:
                 for trial in TrialRepository(session).open_of_job(job.id):
@@ -218,7 +218,7 @@ def run_machine(tmp_path: Path, *, examples: int, steps: int, derandomize: bool)
 
 
 def test_no_order_of_calls_loses_or_doubles_a_result(tmp_path: Path) -> None:
-    run_machine(tmp_path, examples=20, steps=25, derandomize=True)  # the same orders in every run
+    run_machine(tmp_path, examples=12, steps=25, derandomize=True)  # the same orders in every run
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,30 +29,34 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stores.migrated_template(tmp_path_factory.mktemp("schema"))
 
 
+@contextmanager
+def running(home: Path, template: Path, **settings: Any) -> Iterator[Platform]:
+    """An API on a new home that knows the dataset `cells`."""
+    (home / "datasets").mkdir(parents=True)
+    (home / "datasets" / "cells.json").write_text(json.dumps({"path": "/nowhere"}))
+    shutil.copyfile(template, home / "nasdet.db")
+    app = create_app(ApiSettings(home=home, **settings))
+
+    def client(file: str | None) -> TestClient:
+        headers = {"Authorization": f"Bearer {(home / file).read_text().strip()}"} if file else {}
+        return TestClient(app, base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False)
+
+    with client(None) as anonymous:
+        yield Platform(home, app.state.api, client("token"), client("worker-token"), anonymous)
+
+
 @pytest.fixture
 def start(template: Path, tmp_path: Path) -> Iterator[Callable[..., Platform]]:
     """Start an API with settings of one's own."""
-    clients: list[TestClient] = []
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(running(tmp_path / "home", template, **settings))
 
-    def _start(**settings: Any) -> Platform:
-        home = tmp_path / "home"
-        (home / "datasets").mkdir(parents=True)
-        (home / "datasets" / "cells.json").write_text(json.dumps({"path": "/nowhere"}))
-        shutil.copyfile(template, home / "nasdet.db")
-        app = create_app(ApiSettings(home=home, **settings))
-        anonymous = TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
-        anonymous.__enter__()
-        clients.append(anonymous)
 
-        def client(file: str) -> TestClient:
-            headers = {"Authorization": f"Bearer {(home / file).read_text().strip()}"}
-            return TestClient(app, base_url="http://127.0.0.1", headers=headers, raise_server_exceptions=False)
-
-        return Platform(home, app.state.api, client("token"), client("worker-token"), anonymous)
-
-    yield _start
-    for client in clients:
-        client.__exit__(None, None, None)
+@pytest.fixture(scope="module")
+def shared(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """One API for tests that change nothing."""
+    with running(tmp_path_factory.mktemp("shared") / "home", template) as platform:
+        yield platform
 
 
 @pytest.fixture

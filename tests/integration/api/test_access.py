@@ -44,8 +44,8 @@ def walk(router: APIRouter) -> Iterator[APIRoute]:
             yield route
 
 
-def test_every_route_has_an_access_rule(platform: Platform) -> None:
-    for route in routes(platform):
+def test_every_route_has_an_access_rule(shared: Platform) -> None:
+    for route in routes(shared):
         found = list(rules(route.dependant))
         if route.path in WITHOUT_TOKEN:
             assert found == []
@@ -55,32 +55,32 @@ def test_every_route_has_an_access_rule(platform: Platform) -> None:
                 assert route.path.startswith(OF_WORKERS)
 
 
-def test_every_route_refuses_a_request_without_a_token(platform: Platform) -> None:
-    for route in routes(platform):
+def test_every_route_refuses_a_request_without_a_token(shared: Platform) -> None:
+    for route in routes(shared):
         if route.path in WITHOUT_TOKEN:
             continue
         path = route.path.replace("{digest}", "a" * 64).replace("{name}", "x")
         for name in ("{search_id}", "{job_id}"):
             path = path.replace(name, "1")
-        for method in route.methods:
-            response = platform.anonymous.request(method, path)
+        for method in route.methods or ():
+            response = shared.anonymous.request(method, path)
             assert response.status_code == 401, f"{method} {path}"
             assert response.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer wrong", "Bearer " + "x" * 5000])
-def test_a_wrong_token_is_401(platform: Platform, header: str) -> None:
-    response = platform.anonymous.get("/v1/searches", headers={"Authorization": header})
+def test_a_wrong_token_is_401(shared: Platform, header: str) -> None:
+    response = shared.anonymous.get("/v1/searches", headers={"Authorization": header})
     assert response.status_code == 401
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["type"] == "urn:nasdet:problem:unauthorized"
 
 
-def test_the_workers_token_reaches_no_searches_and_the_users_claims_nothing(platform: Platform) -> None:
-    assert platform.worker.get("/v1/searches").status_code == 403
-    assert platform.worker.post("/v1/searches", json={}).status_code == 403
-    assert platform.user.post("/v1/jobs/claim", json={}).status_code == 403
-    assert platform.user.get("/v1/jobs").status_code == 200
+def test_the_workers_token_reaches_no_searches_and_the_users_claims_nothing(shared: Platform) -> None:
+    assert shared.worker.get("/v1/searches").status_code == 403
+    assert shared.worker.post("/v1/searches", json={}).status_code == 403
+    assert shared.user.post("/v1/jobs/claim", json={}).status_code == 403
+    assert shared.user.get("/v1/jobs").status_code == 200
 
 
 def test_a_revoked_token_is_refused(platform: Platform) -> None:
@@ -90,25 +90,25 @@ def test_a_revoked_token_is_refused(platform: Platform) -> None:
     assert platform.user.get("/v1/searches").status_code == 401
 
 
-def test_token_files_are_the_users_alone_and_the_database_holds_no_token(platform: Platform) -> None:
+def test_token_files_are_the_users_alone_and_the_database_holds_no_token(shared: Platform) -> None:
     for name in ("token", "worker-token"):
-        path = platform.home / name
+        path = shared.home / name
         assert path.stat().st_mode & 0o777 == 0o600
         secret = path.read_text().strip().encode()
-        assert not any(secret in file.read_bytes() for file in platform.home.glob("nasdet.db*"))
+        assert not any(secret in file.read_bytes() for file in shared.home.glob("nasdet.db*"))
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "[::1"])
-def test_a_foreign_host_header_is_refused(platform: Platform, host: str) -> None:
-    response = platform.user.get("/v1/searches", headers={"Host": host})
+def test_a_foreign_host_header_is_refused(shared: Platform, host: str) -> None:
+    response = shared.user.get("/v1/searches", headers={"Host": host})
     assert response.status_code == 400
     assert response.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1.evil.example"])
-def test_unsafe_methods_from_another_origin_are_refused(platform: Platform, method: str, origin: str) -> None:
-    assert platform.user.request(method, "/v1/searches", headers={"Origin": origin}).status_code == 403
+def test_unsafe_methods_from_another_origin_are_refused(shared: Platform, method: str, origin: str) -> None:
+    assert shared.user.request(method, "/v1/searches", headers={"Origin": origin}).status_code == 403
 
 
 def test_the_same_origin_and_safe_methods_pass(platform: Platform) -> None:
@@ -117,7 +117,7 @@ def test_the_same_origin_and_safe_methods_pass(platform: Platform) -> None:
     assert response.status_code == 201
 
 
-def test_every_reply_carries_the_security_headers(platform: Platform) -> None:
-    for response in (platform.anonymous.get("/healthz"), platform.anonymous.get("/v1/searches")):
+def test_every_reply_carries_the_security_headers(shared: Platform) -> None:
+    for response in (shared.anonymous.get("/healthz"), shared.anonymous.get("/v1/searches")):
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["x-frame-options"] == "DENY"

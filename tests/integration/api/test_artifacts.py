@@ -75,9 +75,9 @@ def test_a_large_artifact_is_streamed_and_bounded(start: Callable[..., Platform]
         "é" * 64,
     ],
 )
-def test_no_spelling_of_a_path_gets_through(platform: Platform, name: str) -> None:
+def test_no_spelling_of_a_path_gets_through(shared: Platform, name: str) -> None:
     for method in ("GET", "HEAD", "PUT"):
-        response = platform.worker.request(method, f"/v1/artifacts/{name}", content=b"")
+        response = shared.worker.request(method, f"/v1/artifacts/{name}", content=b"")
         assert response.status_code in (404, 405, 422), (method, name, response.status_code)
         assert b"nasdet_" not in response.content
 

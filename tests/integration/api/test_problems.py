@@ -25,24 +25,24 @@ def deep(levels: int) -> dict[str, Any]:
     return value
 
 
-def test_an_unknown_route_or_method_is_named(platform: Platform) -> None:
-    response = platform.user.get("/v1/models")
+def test_an_unknown_route_or_method_is_named(shared: Platform) -> None:
+    response = shared.user.get("/v1/models")
     assert (response.status_code, response.json()["detail"]) == (404, "this version has no route GET /v1/models")
-    assert platform.user.delete("/v1/searches/1").status_code == 405
+    assert shared.user.delete("/v1/searches/1").status_code == 405
 
 
 @pytest.mark.parametrize(
     "path", ["/v1/searches/0", "/v1/searches/-1", "/v1/searches/x", f"/v1/searches/{2**63}", "/v1/jobs/1e3"]
 )
-def test_an_id_out_of_range_is_422(platform: Platform, path: str) -> None:
-    response = platform.user.get(path)
+def test_an_id_out_of_range_is_422(shared: Platform, path: str) -> None:
+    response = shared.user.get(path)
     assert response.status_code == 422
     assert response.json()["errors"]
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=501", "cursor=-1", "cursor=9999999999999999999", "limit=true"])
-def test_paging_is_bounded(platform: Platform, query: str) -> None:
-    assert platform.user.get(f"/v1/searches?{query}").status_code == 422
+def test_paging_is_bounded(shared: Platform, query: str) -> None:
+    assert shared.user.get(f"/v1/searches?{query}").status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_paging_is_bounded(platform: Platform, query: str) -> None:
         b'{"seed": 1e999}',
     ],
 )
-def test_a_malformed_body_is_refused_with_a_sentence(platform: Platform, content: bytes) -> None:
-    response = platform.user.post("/v1/searches", content=content, headers={"Content-Type": "application/json"})
+def test_a_malformed_body_is_refused_with_a_sentence(shared: Platform, content: bytes) -> None:
+    response = shared.user.post("/v1/searches", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code in (400, 422)
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["detail"]
@@ -145,8 +145,8 @@ def test_readiness_notices_a_schema_of_another_version(platform: Platform) -> No
     assert platform.anonymous.get("/healthz").status_code == 200
 
 
-def test_the_description_bounds_every_integer_and_text(platform: Platform) -> None:
-    description = platform.user.get("/v1/openapi.json").json()
+def test_the_description_bounds_every_integer_and_text(shared: Platform) -> None:
+    description = shared.user.get("/v1/openapi.json").json()
     loose: list[str] = []
 
     def check(schema: Any, place: str) -> None:

@@ -99,8 +99,8 @@ class TestRead:
         assert rest == everything[2:]
 
     @pytest.mark.parametrize("rest", ["", "/trials", "/front", "/events", "/measurements"])
-    def test_an_unknown_search_is_404(self, platform: Platform, rest: str) -> None:
-        response = platform.user.get(f"/v1/searches/77{rest}")
+    def test_an_unknown_search_is_404(self, shared: Platform, rest: str) -> None:
+        response = shared.user.get(f"/v1/searches/77{rest}")
         assert (response.status_code, response.json()["detail"]) == (404, "there is no search 77")
 
     def test_another_projects_search_is_404(self, platform: Platform) -> None:
@@ -151,12 +151,12 @@ class TestDatasetsAndSpaces:
         assert platform.user.get("/v1/datasets/moon").status_code == 404
 
     @pytest.mark.parametrize("name", ["../token", "a/b", "..", ".x", "", "a\x00b", "a%2fb", "x" * 300, "a;b", "a?b"])
-    def test_a_name_is_no_path(self, platform: Platform, name: str) -> None:
-        assert platform.user.post("/v1/datasets", json={"name": name}).status_code == 422
+    def test_a_name_is_no_path(self, shared: Platform, name: str) -> None:
+        assert shared.user.post("/v1/datasets", json={"name": name}).status_code == 422
 
-    def test_spaces_show_blocks_and_candidates(self, platform: Platform) -> None:
-        names = [space["name"] for space in platform.user.get("/v1/spaces").json()["items"]]
+    def test_spaces_show_blocks_and_candidates(self, shared: Platform) -> None:
+        names = [space["name"] for space in shared.user.get("/v1/spaces").json()["items"]]
         assert {"detnas-300m", "fpn", "fcos"} <= set(names)
-        space = platform.user.get("/v1/spaces/detnas-300m").json()
+        space = shared.user.get("/v1/spaces/detnas-300m").json()
         assert (len(space["blocks"]), space["size"]) == (20, 4.0**20)
-        assert platform.user.get("/v1/spaces/nothing").status_code == 404
+        assert shared.user.get("/v1/spaces/nothing").status_code == 404
