@@ -69,12 +69,13 @@ def test_no_candidates_give_no_detections() -> None:
 
 
 def test_borderline_overlap_does_not_hang_on_the_place_in_the_batch() -> None:
-    # IoU of exactly 0.6 in fractions that float32 sums would round differently far from the origin.
-    pair = torch.tensor([[0.1, 0.1, 10.1, 10.1], [0.1, 0.1, 10.1, 6.1]])
+    # The IoU is 0.59999; a float32 sum far from the origin rounds coordinates to hundredths.
+    pair = torch.tensor([[0.13, 0.27, 10.13, 10.27], [0.13, 0.27, 10.13, 6.2699]])
     alone = suppress(
         pair, torch.tensor([0.9, 0.8]), torch.zeros(2).long(), torch.zeros(2).long(),
         num_images=1, iou_threshold=0.6, limit=9,
     )  # fmt: skip
+    assert len(alone[0]) == 2
     beside = torch.tensor([[0.0, 0.0, 4000.3, 3000.7]])
     for group in range(1, 200, 13):
         together = suppress(
