@@ -9,7 +9,8 @@ import typer
 
 from nasdet_client.cli.options import JsonOption
 from nasdet_client.cli.output import command, error_console, print_json, say
-from nasdet_client.errors import CommandError
+from nasdet_client.cli.report import check_lines
+from nasdet_client.local.data import check_directory
 
 app = typer.Typer(help="Check datasets.", no_args_is_help=True)
 
@@ -23,30 +24,12 @@ def check(
     """Count pictures, boxes and classes, and name the defects."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    try:
-        from nasdet_core.data.check import check_dataset
-    except ModuleNotFoundError as error:
-        raise CommandError(
-            f"reading pictures needs the package {error.name}; install it with: pip install 'nasdet[worker]'"
-        ) from error
-    from nasdet_core.errors import NasDetError
-
     columns = (TextColumn("checking pictures"), BarColumn(), MofNCompleteColumn())
-    try:
-        with Progress(*columns, console=error_console(), transient=True) as bar:
-            task = bar.add_task("check", total=None)
-            report = check_dataset(directory, lambda done, total: bar.update(task, completed=done, total=total))
-    except NasDetError as error:
-        raise CommandError(str(error)) from error
+    with Progress(*columns, console=error_console(), transient=True) as bar:
+        task = bar.add_task("check", total=None)
+        report = check_directory(directory, lambda done, total: bar.update(task, completed=done, total=total))
     if as_json:
         print_json(report)
         return
-    print_check(report)
-
-
-def print_check(report: dict[str, object]) -> None:
-    """The report as text."""
-    from nasdet_client.cli.report import check_lines
-
     for line in check_lines(report):
         say(line)

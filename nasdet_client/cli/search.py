@@ -28,11 +28,9 @@ def submit(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a search and print its number. `dataset:` names a dataset that the platform knows."""
+    """Start a search and print its number. `dataset:` names a dataset of the installation (`nasdet up --data DIR`)."""
     body = read_specification(specification)
     with connect(url, token, home) as client:
-        if isinstance(body.get("dataset"), str):
-            client.create_dataset(body["dataset"])
         summary = client.submit_search(body)
     if as_json:
         print_json(summary)

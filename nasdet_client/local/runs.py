@@ -33,7 +33,6 @@ def finish_run(
 ) -> Summary:
     """Submit a search, or find the one this home already has for the same specification, and follow it to its end."""
     with platform.client() as client:
-        client.create_dataset(specification["dataset"])
         submitted = client.submit_search(specification, idempotency_key=specification_key(specification))
         return follow(client, int(submitted["search"]["id"]))
 

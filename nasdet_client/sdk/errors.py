@@ -39,4 +39,4 @@ class ApiError(NasdetClientError):
     @property
     def about_input(self) -> bool:
         """Whether sending something else would help (exit code 2 of the command), not trying again."""
-        return self.status in (400, 404, 409, 413, 415, 422)
+        return self.status in (400, 401, 403, 404, 409, 413, 415, 422)

@@ -66,7 +66,6 @@ def run_search(
     deadline = time.monotonic() + timeout_s
     with Embedded(folder, workers=workers, threads=1) as platform, platform.client() as client:
         name = folder.register_dataset(dataset)
-        client.create_dataset(name)
         submitted = client.submit_search({**specification, "dataset": name}, idempotency_key="under-test")
         search_id = int(submitted["search"]["id"])
         while True:
@@ -120,7 +119,7 @@ def at_results(count: int) -> Callable[[Json], bool]:
     """When this many trials have a result while the search stage still runs."""
 
     def reached(summary: Json) -> bool:
-        return summary["search"]["stage"] == "search" and summary["trials"]["succeeded"] >= count
+        return bool(summary["search"]["stage"] == "search" and summary["trials"]["succeeded"] >= count)
 
     return reached
 
@@ -131,7 +130,7 @@ def in_evaluation(summary: Json) -> bool:
 
 
 def in_stage(stage: str) -> Callable[[Json], bool]:
-    return lambda summary: summary["search"]["stage"] == stage
+    return lambda summary: bool(summary["search"]["stage"] == stage)
 
 
 # --- strikes ----------------------------------------------------------------------------------------------------------

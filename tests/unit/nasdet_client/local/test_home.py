@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from nasdet_client.errors import CommandError
-from nasdet_client.local import home as home_module
 from nasdet_client.local.home import HOME_SCHEMA, Home
 
 
@@ -68,7 +67,7 @@ class TestOpen:
 
     def test_a_full_disk_is_said_before_anything_starts(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
         usage = namedtuple("usage", "total used free")
-        monkeypatch.setattr(home_module.shutil, "disk_usage", lambda _path: usage(100, 99, 1))
+        monkeypatch.setattr("shutil.disk_usage", lambda _path: usage(100, 99, 1))
 
         with pytest.raises(CommandError, match=r"disk .* is full") as refused:
             home.open()

@@ -1,0 +1,237 @@
+"""The embedded platform as its user meets it: what starts, what is refused, what comes back after a kill."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasdet_client.errors import CommandError
+from nasdet_client.local.embedded import Embedded
+from nasdet_client.local.home import HOME_SCHEMA, Home
+from nasdet_client.sdk import ApiError
+from tests.support.processes import is_running, kill
+
+pytestmark = pytest.mark.integration
+
+DETECTOR: dict[str, Any] = {
+    "backbone": {"space": "detnas-300m", "width": 0.25},
+    "neck": {"model": "fpn", "channels": 16, "extra_levels": 0},
+    "head": {"model": "fcos", "convs": 1, "norm_groups": 4},
+}
+SPECIFICATION: dict[str, Any] = {
+    "schema": 1,
+    "name": "a search",
+    "dataset": "scenes",
+    "detector": DETECTOR,
+    "search": {"algorithm": "random", "trials": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """A platform without workers: what is submitted to it stays queued."""
+    folder = tmp_path_factory.mktemp("embedded")
+    home = Home(folder / "home")
+    (folder / "scenes").mkdir()
+    with Embedded(home, workers=0) as running:
+        home.register_dataset(folder / "scenes")
+        yield running
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def nasdet(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nasdet_client", *arguments, "--home", str(home)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str, exit_code: int = 2) -> None:
+    """One sentence on stderr, nothing on stdout, and the exit code of the design."""
+    assert done.returncode == exit_code, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+class TestProcesses:
+    @pytest.mark.parametrize("name", ["api", "searcher"])
+    def test_one_that_is_killed_comes_back(self, platform: Embedded, name: str) -> None:
+        before = platform.processes()[name]
+
+        kill(before)
+        wait_until(lambda: platform.processes().get(name, before) != before)
+
+        with platform.client() as client:
+            wait_until(client.ready)
+            assert client.searches() == client.searches()
+
+    def test_all_end_when_their_parent_is_killed(self, tmp_path: Path) -> None:
+        home = tmp_path / "home"
+        command = [sys.executable, "-m", "nasdet_client", "up", "--port", "0", "--workers", "1", "--home", str(home)]
+        parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            assert parent.stderr is not None
+            assert "nasdet is up" in parent.stderr.readline()
+            pids = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+            ours = [pid for pid in pids if str(home) in _arguments(pid) and pid != parent.pid]
+            assert len(ours) >= 3  # API, searcher, supervisor
+        finally:
+            parent.kill()
+            parent.communicate()
+        wait_until(lambda: not any(is_running(pid) for pid in ours))
+        again = Home(home)
+        again.open()
+        again.close()
+
+
+def _arguments(pid: int) -> str:
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_bytes().decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+class TestStart:
+    def test_a_port_in_use_is_named(self, tmp_path: Path) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+
+            done = nasdet("up", "--port", str(port), home=tmp_path / "home")
+
+        assert_refused(done, f"port {port}", "in use", "--port")
+
+    def test_an_open_home_is_named(self, platform: Embedded) -> None:
+        assert_refused(nasdet("up", "--port", "0", home=platform.home.path), "already open", "--home")
+
+    def test_a_home_of_a_newer_version_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "home.json").write_text(json.dumps({"schema": HOME_SCHEMA + 1}))
+
+        assert_refused(nasdet("up", "--port", "0", home=tmp_path), "newer nasdet")
+
+    def test_a_database_of_a_newer_version_is_refused_in_one_sentence(self, tmp_path: Path) -> None:
+        home = Home(tmp_path / "home")
+        with Embedded(home, workers=0):
+            pass
+        with sqlite3.connect(home.path / "nasdet.db") as database:
+            database.execute("update alembic_version set version_num = 'of_the_future'")
+
+        with pytest.raises(CommandError, match="newer"):
+            Embedded(home, workers=0).start()
+
+    def test_other_addresses_than_loopback_are_refused(self, tmp_path: Path) -> None:
+        assert_refused(nasdet("up", "--host", "0.0.0.0", home=tmp_path / "home"), "this machine only", "127.0.0.1")
+
+    def test_a_token_file_is_for_its_owner_alone(self, platform: Embedded) -> None:
+        for file in (platform.home.token_file, platform.home.worker_token_file):
+            assert file.stat().st_mode & 0o777 == 0o600
+
+
+class TestSubmit:
+    def test_a_search_is_listed_shown_and_cancelled(self, platform: Embedded, tmp_path: Path) -> None:
+        file = tmp_path / "spec.yaml"
+        file.write_text(json.dumps(SPECIFICATION))
+        home = platform.home.path
+
+        submitted = json.loads(nasdet("search", "submit", str(file), "--json", home=home).stdout)
+        number = str(submitted["search"]["id"])
+        shown = json.loads(nasdet("search", "show", number, "--json", home=home).stdout)
+        listed = json.loads(nasdet("search", "list", "--json", home=home).stdout)
+        cancelled = json.loads(nasdet("search", "cancel", number, "--json", home=home).stdout)
+        watched = nasdet("search", "watch", number, "--json", home=home)
+
+        assert shown["search"]["state"] == "running"
+        assert number in [str(entry["id"]) for entry in listed]
+        assert cancelled["search"]["state"] == "cancelled"
+        assert watched.returncode == 1
+        assert json.loads(watched.stdout)["search"]["state"] == "cancelled"
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"supernet": {"epoch": 3}}, ("supernet.epoch", "epochs")),
+            ({"frobnicate": 1}, ("frobnicate", "known")),
+            ({"dataset": "nowhere"}, ("nowhere",)),
+            ({"dataset": "../../etc"}, ("dataset",)),
+            ({"detector": {**DETECTOR, "backbone": {"space": "resnet-9000"}}}, ("resnet-9000", "detnas-300m")),
+            (
+                {"detector": {**DETECTOR, "backbone": {"space": "detnas-300m", "width": 0.25, "genotype": "1 2"}}},
+                ("20", "2"),
+            ),
+            (
+                {
+                    "detector": {
+                        **DETECTOR,
+                        "head": {"model": "faster-rcnn"},
+                        "neck": {"model": "fpn", "levels": ["c4"]},
+                    }
+                },
+                ("c4",),
+            ),
+            ({"limits": [{"metric": "macs", "part": "backbone", "max": 1000}]}, ("reaches from", "to", "raise max")),
+            ({"objectives": ["box_map", "macs"]}, ("objectives",)),
+            ({"search": {"algorithm": "annealing"}}, ("annealing", "detnas")),
+            ({"schema": 2}, ("schema",)),
+            ({"seed": -1}, ("seed",)),
+        ],
+    )
+    def test_what_cannot_be_run_is_refused_in_one_sentence(
+        self, platform: Embedded, tmp_path: Path, change: dict[str, Any], words: tuple[str, ...]
+    ) -> None:
+        file = tmp_path / "spec.yaml"
+        file.write_text(json.dumps({**SPECIFICATION, **change}))
+
+        assert_refused(nasdet("search", "submit", str(file), home=platform.home.path), *words)
+
+    def test_the_same_key_with_another_body_is_refused(self, platform: Embedded) -> None:
+        with platform.client() as client:
+            first = client.submit_search(SPECIFICATION, idempotency_key="one-key")
+            again = client.submit_search(SPECIFICATION, idempotency_key="one-key")
+            assert first["search"]["id"] == again["search"]["id"]
+            with pytest.raises(ApiError) as refused:
+                client.submit_search({**SPECIFICATION, "seed": 7}, idempotency_key="one-key")
+            client.cancel_search(first["search"]["id"])
+
+        assert refused.value.status == 409
+
+    def test_an_unknown_search_is_named(self, platform: Embedded) -> None:
+        assert_refused(nasdet("search", "show", "4711", home=platform.home.path), "4711")
+
+    def test_a_wrong_token_is_one_sentence(self, platform: Embedded) -> None:
+        done = nasdet("search", "list", "--token", "wrong", home=platform.home.path)
+
+        assert_refused(done, "token", exit_code=2)
+
+    def test_no_running_platform_is_one_sentence(self, tmp_path: Path) -> None:
+        assert_refused(nasdet("search", "list", home=tmp_path), "no platform is running", "nasdet up")
+
+
+class TestRun:
+    def test_a_missing_dataset_starts_nothing(self, tmp_path: Path) -> None:
+        file = tmp_path / "spec.yaml"
+        file.write_text(json.dumps(SPECIFICATION))
+
+        done = nasdet("run", str(file), "--data", str(tmp_path / "nowhere"), home=tmp_path / "home")
+
+        assert_refused(done, "nowhere", "does not exist", "--data")
+        assert not (tmp_path / "home").exists()
+
+    def test_a_missing_specification_starts_nothing(self, tmp_path: Path) -> None:
+        assert_refused(nasdet("run", str(tmp_path / "none.yaml"), home=tmp_path / "home"), "none.yaml")
