@@ -82,10 +82,11 @@ class JobContext:
         self.check()
         with self._lock:
             self._counter += 1
+            # Where we are is told at once: should this process die now, the reason names it.
+            moved = any(values.get(key, self._shown.get(key)) != self._shown.get(key) for key in ("stage", "trial"))
             self._shown.update({key: _finite(value) for key, value in values.items()})
             now = time.monotonic()
-            new_stage = "stage" in values
-            if now - self._reported_at >= REPORT_SECONDS or new_stage:
+            if now - self._reported_at >= REPORT_SECONDS or moved:
                 self._reported_at = now
                 self._send_progress(self._counter, dict(self._shown))
 

@@ -24,6 +24,7 @@ from services.worker.api_client import ApiClient
 from services.worker.channel import Message, MessageWriter, read_messages
 from services.worker.context import ExecutorFacts, JobContext
 from services.worker.errors import JobStoppedError, StaleAttemptError
+from services.worker.memory import free_memory
 from services.worker.reasons import failure_reason, is_out_of_memory, out_of_memory_reason
 from services.worker.resident import Resident
 from services.worker.work import JobOutcome, JobRequest
@@ -133,9 +134,12 @@ class Executor:
         except Exception as error:  # the process is fine: the next job may run in it
             traceback.print_exc()
             if is_out_of_memory(error):
-                self._resident.clear()
-                return JobOutcome("infeasible", out_of_memory_reason(error))
-            return JobOutcome("failed", failure_reason(error))
+                outcome = JobOutcome("infeasible", out_of_memory_reason(error))
+            else:
+                outcome = JobOutcome("failed", failure_reason(error))
+        if outcome.outcome == "infeasible":
+            self._resident.clear()
+            free_memory()
         context.log(f"job {job.id}, attempt {job.attempt}: {outcome.outcome}")
         return outcome
 

@@ -41,7 +41,8 @@ class HeldJob:
     def where(self) -> str:
         """Where it was when it was last heard of, for a reason that people read."""
         shown = {key: self.progress[key] for key in ("stage", "trial", "epoch", "step") if key in self.progress}
-        return ", ".join(f"{key} {value}" for key, value in shown.items()) or "before its first sign of progress"
+        words = (f"{key} {value:.1f}" if isinstance(value, float) else f"{key} {value}" for key, value in shown.items())
+        return ", ".join(words) or "before its first sign of progress"
 
 
 class Heartbeat:

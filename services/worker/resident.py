@@ -47,10 +47,10 @@ class Resident:
     """Keys are hashes of contents, so that nothing here can be out of date."""
 
     def __init__(self, limit: int = KEPT) -> None:
-        self.datasets: LastUsed[Any] = LastUsed(limit)  # manifest digest
-        self.pictures: LastUsed[Any] = LastUsed(limit)  # (manifest digest, image size)
-        self.supernets: LastUsed[Any] = LastUsed(limit)  # (weights digest, space)
-        self.evaluators: LastUsed[Any] = LastUsed(2 * limit)  # (manifest digest, split)
+        self.datasets: LastUsed[Any] = LastUsed(limit)  # (manifest digest, name)
+        self.pictures: LastUsed[Any] = LastUsed(2 * limit)  # (manifest digest, role, image size)
+        self.supernets: LastUsed[Any] = LastUsed(limit)  # weights digest
+        self.evaluators: LastUsed[Any] = LastUsed(2 * limit)  # (manifest digest, role)
         self._hashes: OrderedDict[str, None] = OrderedDict()
 
     def note(self, digest: str) -> None:

@@ -255,7 +255,10 @@ class Supervisor:
             known.error("job.end_not_told", reason=str(error))
 
     def _finish(self, held: HeldJob, done: Json, text: str) -> None:
-        self._client.save_log(held.id, attempt=held.attempt, text=text)
+        try:
+            self._client.save_log(held.id, attempt=held.attempt, text=text)
+        except ApiRefusedError as error:  # a result is worth more than its log
+            log.warning("log.refused", job=held.id, attempt=held.attempt, reason=str(error))
         try:
             self._client.done(held.id, done)
         except StaleAttemptError:

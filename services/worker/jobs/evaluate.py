@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
-import torch
-
 from nasdet_core.errors import CheckpointError
 from nasdet_core.supernet.recipe import EvaluationRecipe, SupernetRecipe
 from nasdet_core.supernet.score import score_candidate
@@ -18,14 +14,7 @@ from services.worker.work import JobOutcome, JobRequest, TrialOutcome, TrialRequ
 
 
 def run(job: JobRequest, context: JobContext) -> JobOutcome:
-    return score_trials(job, context, build_scorer(job, context), after_error=free_memory)
-
-
-def free_memory() -> None:
-    """Give back what a failed candidate held, on the device too: the next one may need all of it."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    return score_trials(job, context, build_scorer(job, context))
 
 
 def build_scorer(job: JobRequest, context: JobContext) -> Scorer:

@@ -13,6 +13,8 @@ from services.worker.checkpoints import CheckpointUploader
 from services.worker.context import JobContext
 from services.worker.errors import ApiRefusedError, StaleAttemptError
 
+LOG_LINES = 20  # of one training in its log
+
 
 def resume_state(context: JobContext) -> bytes | None:
     """The state to go on from; without one, or when it is gone, training begins anew."""
@@ -36,6 +38,9 @@ def training_hooks(context: JobContext, stage: str) -> Iterator[Hooks]:
 
     def on_progress(shown: dict[str, Any]) -> None:
         context.progress(stage=stage, **shown)
+        done, steps = shown["step"], shown["steps"]
+        if done * LOG_LINES // steps > (done - 1) * LOG_LINES // steps:
+            context.log(f"{stage}: step {done} of {steps}, epoch {shown['epoch']:.1f}, loss {shown['loss']:.4f}")
 
     with CheckpointUploader(context) as uploader:
         yield Hooks(

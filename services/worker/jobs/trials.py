@@ -7,27 +7,28 @@ halving the list.
 
 from __future__ import annotations
 
-import gc
+import time
 import traceback
 from collections.abc import Callable
 
 from services.worker.context import JobContext
 from services.worker.errors import ApiRefusedError, JobStoppedError, StaleAttemptError
+from services.worker.memory import free_memory
 from services.worker.reasons import failure_reason, is_out_of_memory, out_of_memory_reason
 from services.worker.work import JobOutcome, JobRequest, TrialOutcome, TrialRequest
 
 Scorer = Callable[[TrialRequest], TrialOutcome]
 
 
-def score_trials(
-    job: JobRequest, context: JobContext, score: Scorer, after_error: Callable[[], object] = gc.collect
-) -> JobOutcome:
-    """Score every trial in the order of its number. `after_error` frees what a failed candidate held."""
+def score_trials(job: JobRequest, context: JobContext, score: Scorer) -> JobOutcome:
+    """Score every trial in the order of its number."""
     trials = sorted(job.trials, key=lambda trial: trial.number)
+    started = time.monotonic()
     for done, trial in enumerate(trials):
-        context.progress(stage="evaluate", trial=trial.number, trials_done=done, trials=len(trials))
+        left = (time.monotonic() - started) / done * (len(trials) - done) if done else None
+        context.progress(stage="evaluate", trial=trial.number, trials_done=done, trials=len(trials), eta_s=left)
         context.log(f"trial {trial.number}: genotype {' '.join(map(str, trial.genotype))}")
-        outcome = _score_one(trial, score, after_error)
+        outcome = _score_one(trial, score)
         context.log(f"trial {trial.number}: {outcome.state} {_figure(outcome)}")
         try:
             context.land_result(trial, outcome)
@@ -35,11 +36,11 @@ def score_trials(
             raise
         except ApiRefusedError as error:  # this one is lost, the others are not
             context.log(f"trial {trial.number}: the result was refused: {error}")
-    context.progress(stage="evaluate", trials_done=len(trials), trials=len(trials))
+    context.progress(stage="evaluate", trials_done=len(trials), trials=len(trials), eta_s=0.0)
     return JobOutcome("succeeded", result={"trials": len(trials)})
 
 
-def _score_one(trial: TrialRequest, score: Scorer, after_error: Callable[[], object]) -> TrialOutcome:
+def _score_one(trial: TrialRequest, score: Scorer) -> TrialOutcome:
     try:
         return score(trial)
     except (StaleAttemptError, JobStoppedError):
@@ -50,7 +51,7 @@ def _score_one(trial: TrialRequest, score: Scorer, after_error: Callable[[], obj
             outcome = TrialOutcome("infeasible", out_of_memory_reason(error))
         else:
             outcome = TrialOutcome("failed", failure_reason(error))
-    after_error()  # by now the error is gone, and with it the frames that held the candidate's tensors
+    free_memory()  # by now the error is gone, and with it the frames that held the candidate's tensors
     return outcome
 
 

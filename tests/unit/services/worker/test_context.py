@@ -17,14 +17,15 @@ class TestProgress:
         reports = Reports()
         context = make_context(make_job(), RecordingApi(), reports=reports)
         context.progress(stage="data")
+        context.progress(pictures=8)  # too soon for a message of its own
         context.progress(stage="supernet", loss=2.0)
-        assert reports == [(1, {"stage": "data"}), (2, {"stage": "supernet", "loss": 2.0})]
+        assert reports == [(1, {"stage": "data"}), (3, {"stage": "supernet", "pictures": 8, "loss": 2.0})]
 
     def test_many_ticks_are_few_messages(self) -> None:
         reports = Reports()
         context = make_context(make_job(), RecordingApi(), reports=reports)
-        for _ in range(10_000):
-            context.tick()
+        for step in range(10_000):
+            context.progress(stage="supernet", step=step)
         assert 1 <= len(reports) < 100
 
     def test_json_gets_no_infinity(self) -> None:
