@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def check(disturbed: Outcome, undisturbed: Outcome, faults: Sequence[Fault]) -> 
     assert disturbed.weights == undisturbed.weights
     check_counted_once(disturbed)
     check_late_results_are_refused(disturbed)
+    check_repeated_work(disturbed)
 
 
 def check_counted_once(outcome: Outcome) -> None:
@@ -104,6 +106,23 @@ def check_late_results_are_refused(outcome: Outcome) -> None:
     """The worker that was frozen past its lease is told so, and the refusal stands in the event table."""
     kinds = Counter(event["kind"] for event in outcome.events)
     assert kinds["result.refused"] >= 1, kinds
+
+
+def check_repeated_work(outcome: Outcome) -> None:
+    """What is done again starts at the last checkpoint, and checkpoints come as often as they should.
+
+    Checkpoints are due by the clock, so the steps between two of them vary with the machine's load: twice the longest
+    distance seen is allowed.
+    """
+    steps: dict[int, list[int]] = {}
+    for event in outcome.events:
+        if event["kind"] == "checkpoint":
+            steps.setdefault(event["job"], [0]).append(event["data"]["step"])
+    longest = max(after - before for taken in steps.values() for before, after in pairwise(taken))
+    released = [event["data"] for event in outcome.events if event["kind"] == "job.released" and event["data"]["step"]]
+    assert any(data["checkpoint_step"] > 0 for data in released), released
+    for data in released:
+        assert data["step"] - data["checkpoint_step"] <= 2 * longest, (data, longest)
 
 
 @pytest.mark.timeout(600)

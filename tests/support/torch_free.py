@@ -16,7 +16,7 @@ QUICK_SUITES = (
     "tests/contracts",
 )
 # Only where there is a whole environment without torch (`make test-no-torch`).
-LONG_SUITES = ("tests/integration/searcher",)
+LONG_SUITES = ("tests/integration/searcher", "tests/integration/api")
 
 
 def torch_free_suites(*, long: bool) -> list[str]:

@@ -154,7 +154,7 @@ class JobRecovery(JobBase):
 
     def _take_back(self, job_id: int, attempt: int, *also: ColumnElement[bool]) -> bool:
         """running → queued, from this attempt only. What becomes of it is decided in the same transaction."""
-        values = {"state": WorkState.QUEUED, "worker_id": None, "lease_expires_at": None, "progress": None}
+        values = {"state": WorkState.QUEUED, "worker_id": None, "lease_expires_at": None}
         return self._change_held(job_id, attempt, values, *also)
 
     def _was_released_as(self, job_id: int, attempt: int, kind: ReleaseKind) -> bool:
@@ -170,7 +170,9 @@ class JobRecovery(JobBase):
             update(Trial).where(Trial.job_id == job.id, Trial.state == WorkState.RUNNING).values(state=WorkState.QUEUED)
         )
         self._set_product(job, WorkState.QUEUED, {})
-        self._event("job.released", job, {"outcome": outcome, "reason": reason})
+        # How much has to be done again: from the checkpoint to the last step that was heard of.
+        steps = {"step": (job.progress or {}).get("step"), "checkpoint_step": job.checkpoint_step}
+        self._event("job.released", job, {"outcome": outcome, "reason": reason, **steps})
         if job.cancel_requested:
             self._end(job, WorkState.CANCELLED, reason or "cancelled on request")
         elif job.kind is JobKind.EVALUATE:
