@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import httpx
 from sqlalchemy import select
 
-from services.common.db.models import Event, Finalist, Job, JobAttempt, Search, Trial
+from services.common.db.models import Event, Job, JobAttempt, Trial
 from services.common.db.repositories.datasets import DatasetRepository
 from services.common.db.repositories.jobs import JobRepository
 from services.common.db.repositories.searches import NewSearch, SearchRepository
@@ -227,14 +227,6 @@ class WorkerPlatform:
     def events(self, search_id: int, kind: str) -> list[Event]:
         with self.database.read_session() as session:
             return list(session.scalars(select(Event).where(Event.search_id == search_id, Event.kind == kind)))
-
-    def finalists(self, search_id: int) -> list[Finalist]:
-        with self.database.read_session() as session:
-            return list(session.scalars(select(Finalist).where(Finalist.search_id == search_id)))
-
-    def read_search(self, search_id: int) -> Search:
-        with self.database.read_session() as session:
-            return SearchRepository(session).get(search_id)
 
     # waiting
 

@@ -140,6 +140,17 @@ class TestJobIsTakenAway:
         assert worker.executor() == executor
         assert "job.abandoned" in worker.log
 
+    def test_a_training_hears_of_it_by_its_heartbeat(self, platform: WorkerPlatform) -> None:
+        """It lands nothing on the way that could be refused."""
+        search_id, job_id = platform.job(JobKind.TRAIN_SUPERNET, TRAINING)
+        worker = platform.start_worker(planted={"seconds": 0.05, "steps": 400})
+        platform.wait_running(job_id)
+        wait_until("first step", lambda: "train_supernet begins" in worker.log)
+        platform.take_back(job_id)
+        wait_until("second claim", lambda: platform.read_job(job_id).attempt == 2, 8)
+        assert "job.abandoned" in worker.log
+        platform.cancel(search_id)
+
     def test_a_cancelled_job_ends_and_the_executor_stays(self, platform: WorkerPlatform) -> None:
         search_id, job_id = platform.evaluate(GENOTYPES * 5)
         worker = platform.start_worker(planted=SLOW)
