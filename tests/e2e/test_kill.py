@@ -21,7 +21,7 @@ from tests.support.platform import (
     Outcome,
     at_results,
     at_step,
-    freeze_worker,
+    freeze_workers,
     in_evaluation,
     kill_executors,
     kill_process,
@@ -45,7 +45,7 @@ TINY: dict[str, Any] = {
     },
     "limits": [{"metric": "macs", "part": "backbone", "image_size": [224, 224], "max": 24e6}],
     "supernet": {"epochs": 8, "warm_start": 0.5, "image_size": [64, 80], "batch_size": 4, "learning_rate": 5e-3},
-    "search": {"algorithm": "detnas", "population": 4, "generations": 3},
+    "search": {"algorithm": "detnas", "population": 5, "generations": 3},
     "evaluation": {"recalibration": {"average": "exact", "images": 32}},
     "final": {"top": 1, "epochs": 4, "start": "supernet", "seeds": 1},
     "seed": 0,
@@ -60,7 +60,7 @@ def _quick_leases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_demo_dataset(tmp_path_factory.mktemp("data") / "scenes", train=48, val=16, test=16)
+    return write_demo_dataset(tmp_path_factory.mktemp("data") / "scenes", train=48, val=24, test=16)
 
 
 def plan(seed: int) -> list[Fault]:
@@ -73,10 +73,10 @@ def plan(seed: int) -> list[Fault]:
         Fault(
             "API in mid-epoch of the supernet", at_step("train_supernet", rng.uniform(0.5, 0.7)), kill_process("api")
         ),
-        Fault("supervisors in mid-evaluation", in_evaluation, kill_workers),
-        Fault("API between results", at_results(rng.randint(1, 3)), kill_process("api")),
-        Fault("searcher in mid-step", at_results(4), kill_searcher_repeatedly(rng)),
-        Fault("a frozen worker that comes back too late", in_evaluation, freeze_worker("worker-0", 3 * LEASE_S)),
+        Fault("frozen workers that come back too late", in_evaluation(), freeze_workers(2.5 * LEASE_S)),
+        Fault("supervisors in mid-evaluation", in_evaluation(rng.randint(1, 3)), kill_workers),
+        Fault("API between results", at_results(rng.randint(4, 6)), kill_process("api")),
+        Fault("searcher in mid-step", at_results(rng.randint(7, 9)), kill_searcher_repeatedly(rng)),
         Fault("executors in mid-finalist", at_step("train_detector", rng.uniform(0.2, 0.6)), kill_executors),
     ]
 
@@ -103,7 +103,7 @@ def check_counted_once(outcome: Outcome) -> None:
 
 
 def check_late_results_are_refused(outcome: Outcome) -> None:
-    """The worker that was frozen past its lease is told so, and the refusal stands in the event table."""
+    """Workers that were frozen past their leases are told so, and the refusal stands in the event table."""
     kinds = Counter(event["kind"] for event in outcome.events)
     assert kinds["result.refused"] >= 1, kinds
 

@@ -124,13 +124,10 @@ def at_results(count: int) -> Callable[[Json], bool]:
     return reached
 
 
-def in_evaluation(summary: Json) -> bool:
-    """When an executor is at work on a candidate."""
-    return any((job.get("progress") or {}).get("trial") is not None for job in running_jobs(summary, "evaluate"))
-
-
-def in_stage(stage: str) -> Callable[[Json], bool]:
-    return lambda summary: bool(summary["search"]["stage"] == stage)
+def in_evaluation(results: int = 0) -> Callable[[Json], bool]:
+    """When a worker holds a list of candidates, and this many trials have a result."""
+    enough = at_results(results)
+    return lambda summary: enough(summary) and bool(running_jobs(summary, "evaluate"))
 
 
 # --- strikes ----------------------------------------------------------------------------------------------------------
@@ -176,16 +173,16 @@ def kill_searcher_repeatedly(rng: random.Random, times: int = 3) -> Callable[[Em
     return strike
 
 
-def freeze_worker(name: str, seconds: float) -> Callable[[Embedded], None]:
-    """SIGSTOP a supervisor and its executor past their lease, then let them go on: they come back too late."""
+def freeze_workers(seconds: float) -> Callable[[Embedded], None]:
+    """SIGSTOP every supervisor and executor past their leases, then let them go on: they come back too late."""
 
     def strike(platform: Embedded) -> None:
-        supervisor = platform.processes()[name]
-        frozen = [supervisor, *children(supervisor)]
+        supervisors = [pid for name, pid in platform.processes().items() if name.startswith("worker")]
+        frozen = [*executors(platform), *supervisors]
         for pid in frozen:
             kill(pid, signal.SIGSTOP)
         time.sleep(seconds)
-        for pid in reversed(frozen):  # the executor first: its late results come while its supervisor wakes up
+        for pid in frozen:  # executors first: their late results come while the supervisors wake up
             kill(pid, signal.SIGCONT)
 
     return strike
