@@ -55,13 +55,13 @@ imports: install  ## who may import whom (pyproject.toml, [tool.importlinter])
 	$(BIN)/lint-imports
 
 pytest: install  ## the tests that need no GPU and end within minutes
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal --golden $(GOLDEN)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal --golden=$(GOLDEN)
 
 kill-test: install  ## the long kill test: kill -9 at seeded points, same result
 	$(BIN)/python -m pytest tests/e2e -m slow --timeout 3600
 
 golden: install  ## compare with recorded outputs of the reference code (GOLDEN=DIR)
-	$(BIN)/python -m pytest tests/golden --golden $(GOLDEN)
+	$(BIN)/python -m pytest tests/golden --golden=$(GOLDEN)
 
 test-no-torch: install  ## API and searcher suites in an environment that has no torch
 	test -x $(NO_TORCH)/bin/python || $(PYTHON) -m venv $(NO_TORCH)

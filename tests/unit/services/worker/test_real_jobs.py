@@ -175,7 +175,10 @@ class TestEvaluate:
         assert all(before[name].equal(after[name]) for name in before)
         assert payload["supernet_weights"] in bench.resident.hashes()
 
-    def test_progress_moves_with_every_batch(self, bench: Bench, payload: dict[str, Any]) -> None:
+    def test_progress_moves_with_every_batch(
+        self, bench: Bench, payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("services.worker.context.REPORT_SECONDS", 0.0)  # otherwise reports are held back
         bench.evaluate(payload, (0,))
         counter = bench.reports[-1][0]
         assert counter >= 1 + 2 + 2  # begin of the list, batches of recalibration and of detection
