@@ -169,7 +169,7 @@ class SupernetRecipe(TrainingRecipe):
     """How a supernet is trained. The defaults: mean AP 0.46 of the candidates on 205 blood cell pictures (BCCD).
 
     At a rate of 2e-3 it was 0.40, and there DetNAS's plain single-path training reached 0.24 in the same 60 epochs.
-    `warm_start` is the share of the steps spent on one path before its weights are copied into every choice; 0 is plain.
+    `warm_start` is the share of the steps spent on one path before its weights go into every choice; 0 is plain.
     """
 
     section = "supernet"
