@@ -20,9 +20,12 @@ R = TypeVar("R")
 INTERRUPTED = 130  # what shells report for a process ended by Ctrl-C
 
 
+WIDTH_OF_FILES = 120  # characters of a table that goes to a pipe or a file
+
+
 def console() -> Console:
     """For results."""
-    return Console(highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
 
 
 def error_console() -> Console:

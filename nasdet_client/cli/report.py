@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -45,7 +45,7 @@ def _result_table(summary: Json) -> Table:
     height, width = summary["image_size"]
     caption = f"AP (0 to 1) on split {summary['final']['split']}, median over seeds; costs at {height}x{width} pixels"
     table = Table(title=caption, title_justify="left")
-    for heading in ("detector", "AP", "± error", "over seeds (n)", "AP50", "MACs", "parameters"):
+    for heading in ("detector", "AP", "± error", "seeds", "AP50", "MACs", "parameters"):
         table.add_column(heading, justify="left" if heading == "detector" else "right")
     for key, name in ROWS:
         row = summary.get(key)
@@ -61,10 +61,14 @@ def _cells(row: Json) -> list[str]:
     return [
         _ap(row["box_map"]),
         _ap(row.get("standard_error")),
-        f"{_ap(spread[0])} to {_ap(spread[1])} ({sum(seed['box_map'] is not None for seed in row['seeds'])})",
+        _spread(spread, sum(seed["box_map"] is not None for seed in row["seeds"])),
         _ap(row.get("box_ap50")),
         *_costs(row),
     ]
+
+
+def _spread(spread: Sequence[float], seeds: int) -> str:
+    return f"{_ap(spread[0])} - {_ap(spread[1])} ({seeds})" if seeds > 1 else "one seed"
 
 
 def _costs(row: Json) -> list[str]:
@@ -86,7 +90,7 @@ def _remarks(summary: Json) -> list[str]:
         lines.append(line)
     if supernet.get("warning"):
         lines.append(f"warning: {supernet['warning']}")
-    if summary.get("acceptance_rate") is not None:
+    if summary.get("limits") and summary.get("acceptance_rate") is not None:
         lines.append(f"limits: {100 * summary['acceptance_rate']:.0f} % of uniform samples are within them")
     timing = summary.get("timing_s") or {}
     if timing.get("candidates_per_hour"):
