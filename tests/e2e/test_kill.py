@@ -125,6 +125,50 @@ def check_repeated_work(outcome: Outcome) -> None:
         assert data["step"] - data["checkpoint_step"] <= 2 * longest, (data, longest)
 
 
+LEARNING: dict[str, Any] = {
+    **TINY,
+    "name": "long kill test",
+    "detector": {
+        "backbone": {"space": "detnas-300m", "width": 0.25},
+        "neck": {"model": "fpn", "channels": 32, "extra_levels": 0},
+        "head": {"model": "fcos", "convs": 2, "norm_groups": 8},
+    },
+    "supernet": {"epochs": 10, "warm_start": 0.5, "image_size": [128, 160], "batch_size": 4, "learning_rate": 5e-3},
+    "search": {"algorithm": "detnas", "population": 6, "generations": 3},
+    "final": {"top": 1, "epochs": 3, "start": "supernet", "seeds": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def learning(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """A search that learns something, undisturbed."""
+    folder = tmp_path_factory.mktemp("long")
+    scenes = write_demo_dataset(folder / "scenes", train=160, val=48, test=48)
+    return scenes, run_search(folder / "undisturbed", scenes, LEARNING)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_search_that_learns_survives_kills(learning: tuple[Path, Outcome], tmp_path: Path, seed: int) -> None:
+    scenes, undisturbed = learning
+    faults = plan(seed)
+    assert undisturbed.summary["best"]["box_map"] > 0.05
+
+    check(run_search(tmp_path / "disturbed", scenes, LEARNING, faults=faults), undisturbed, faults)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_another_seed_is_another_search(learning: tuple[Path, Outcome], tmp_path: Path) -> None:
+    scenes, undisturbed = learning
+    other = run_search(tmp_path / "other", scenes, {**LEARNING, "seed": 1})
+
+    ours, theirs = ([tuple(trial["genotype"]) for trial in run.trials] for run in (undisturbed, other))
+    assert not set(ours) & set(theirs)
+    assert undisturbed.weights["supernet"] != other.weights["supernet"]
+
+
 @pytest.mark.timeout(600)
 def test_a_search_under_kills_ends_as_if_nothing_had_happened(dataset: Path, tmp_path: Path) -> None:
     """The undisturbed run has one worker and the other one two: that must not matter either."""
