@@ -61,6 +61,7 @@ def demo(
     On a terminal the platform goes on serving until Ctrl-C. Run again, it shows the result that is there already, or
     goes on where it was stopped.
     """
+    _stop_in_order_when_told_to()
     notes = error_console()
     folder = Home(home)
     with Embedded(folder, workers=workers, threads=threads, notify=notes.print) as platform:
@@ -91,6 +92,7 @@ def run(
 
     Stopped and run again with the same home it goes on where it was.
     """
+    _stop_in_order_when_told_to()
     notes = error_console()
     folder = Home(home or default_home())
     wanted = prepare_run(specification, data_directory)
@@ -116,6 +118,7 @@ def up(
     threads: ThreadsOption = None,
 ) -> None:
     """Start the platform on this machine and keep it running until Ctrl-C."""
+    _stop_in_order_when_told_to()
     notes = error_console()
     folder = Home(home or default_home())
     with Embedded(folder, host=host, port=port, workers=workers, threads=threads, notify=notes.print) as platform:
@@ -160,3 +163,8 @@ def _wait_for_signal() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     stop.wait()
+
+
+def _stop_in_order_when_told_to() -> None:
+    """SIGTERM ends a command as Ctrl-C does: workers give their jobs back before the platform goes down."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)

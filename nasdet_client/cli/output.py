@@ -30,7 +30,7 @@ def console() -> Console:
 
 def error_console() -> Console:
     """For progress and errors, so that stdout holds results alone."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def print_json(value: Any) -> None:
@@ -55,6 +55,10 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             raise _end(str(error), 2 if error.about_input else 1) from error
         except NasdetClientError as error:
             raise _end(str(error), 1) from error
+        except KeyboardInterrupt as interrupt:
+            raise _end("stopped; what is finished is kept, and the same command goes on from there", INTERRUPTED) from (
+                interrupt
+            )
         except BrokenPipeError:
             raise typer.Exit(1) from None  # the reader of our output went away, e.g. `nasdet ... | head`
 

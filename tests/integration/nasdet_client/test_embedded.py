@@ -235,3 +235,28 @@ class TestRun:
 
     def test_a_missing_specification_starts_nothing(self, tmp_path: Path) -> None:
         assert_refused(nasdet("run", str(tmp_path / "none.yaml"), home=tmp_path / "home"), "none.yaml")
+
+    def test_told_to_stop_it_ends_in_order_and_can_go_on(self, tmp_path: Path) -> None:
+        home, file = tmp_path / "home", tmp_path / "spec.yaml"
+        (tmp_path / "scenes").mkdir()
+        file.write_text(json.dumps(SPECIFICATION))
+        arguments = ["run", str(file), "--data", str(tmp_path / "scenes"), "--home", str(home), "--workers", "1"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nasdet_client", *arguments],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        assert "home" in process.stderr.readline()
+        assert "search 1" in process.stderr.readline()
+
+        process.terminate()
+        output, errors = process.communicate(timeout=60)
+
+        assert process.returncode == 130
+        assert output == ""
+        assert errors.strip().splitlines()[-1].startswith("nasdet: stopped")
+        again = Home(home)
+        again.open()
+        again.close()
