@@ -21,8 +21,8 @@ from nasdet_core.errors import SettingError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-PIXEL_FORMATS = ("imagenet", "detnas")
-"""imagenet: RGB, (value / 255 - mean) / std. detnas: BGR 0..255, nothing subtracted (the public DetNAS
+PIXEL_FORMATS = ("rgb_normalized", "bgr_255")
+"""rgb_normalized: RGB, (value / 255 - mean) / std. bgr_255: BGR 0..255, nothing subtracted (the public DetNAS
 code)."""
 
 
@@ -50,7 +50,7 @@ def eval_batches(
     cache: ResidentImages,
     batch_size: int,
     *,
-    pixel_format: str = "imagenet",
+    pixel_format: str = "rgb_normalized",
     indices: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
     """Every picture (or those of `indices`) once, without augmentation, grouped by bucket in a fixed
@@ -68,7 +68,7 @@ def eval_batches(
 
 
 def sample_batches(
-    cache: ResidentImages, images: int, batch_size: int, *, seed: int, pixel_format: str = "imagenet"
+    cache: ResidentImages, images: int, batch_size: int, *, seed: int, pixel_format: str = "rgb_normalized"
 ) -> Iterator[Batch]:
     """A fixed random choice of pictures without augmentation, as batch-norm recalibration needs it.
 
@@ -95,7 +95,7 @@ class TrainLoader:
         seed: int,
         *,
         augmentation: Augmentation | None = None,
-        pixel_format: str = "imagenet",
+        pixel_format: str = "rgb_normalized",
     ) -> None:
         _check(batch_size, pixel_format)
         self.cache = cache
@@ -168,7 +168,7 @@ def _collate(
 
 def _normalise(pixels: Tensor, pixel_format: str) -> Tensor:
     values = pixels.to(torch.float32)
-    if pixel_format == "detnas":
+    if pixel_format == "bgr_255":
         return values.flip(0)
     mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD).view(3, 1, 1)

@@ -69,4 +69,6 @@ class TinyData:
         return list(eval_batches(self.cache, 4))
 
     def recalibration(self) -> list[Any]:
-        return recalibration_images(self.cache, RecalibrationRecipe(images=8, batch_size=4), pixel_format="imagenet")
+        return recalibration_images(
+            self.cache, RecalibrationRecipe(images=8, batch_size=4), pixel_format="rgb_normalized"
+        )

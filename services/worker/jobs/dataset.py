@@ -21,8 +21,6 @@ from nasdet_core.training.determinism import derive_seed
 from services.worker.context import JobContext
 
 KEPT_BATCH_BYTES = 256 << 20  # batches larger than this together are made anew for every candidate
-# Names of a recipe -> names of the batches.
-PIXEL_FORMATS: Mapping[str, str] = {"rgb_normalized": "imagenet", "bgr_255": "detnas"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def train_loader(
             horizontal_flip=0.5 if recipe.horizontal_flip else 0.0,
             vertical_flip=0.5 if recipe.vertical_flip else 0.0,
         ),
-        pixel_format=PIXEL_FORMATS[recipe.pixel_format],
+        pixel_format=recipe.pixel_format,
     )
 
 
@@ -133,9 +131,8 @@ def eval_stream(
 ) -> BatchStream:
     """Every picture of a role once, without augmentation."""
     cache = pictures(version, role, recipe.image_size, context)
-    pixel_format = PIXEL_FORMATS[recipe.pixel_format]
     return BatchStream(
-        lambda: eval_batches(cache, batch_size, pixel_format=pixel_format), _bytes(len(cache), recipe.image_size)
+        lambda: eval_batches(cache, batch_size, pixel_format=recipe.pixel_format), _bytes(len(cache), recipe.image_size)
     )
 
 
@@ -144,11 +141,10 @@ def recalibration_stream(
 ) -> BatchStream:
     """The pictures for BN recalibration: the same ones in the same order for every candidate."""
     cache = pictures(version, role, training.image_size, context)
-    pixel_format = PIXEL_FORMATS[training.pixel_format]
 
     def make() -> Iterator[Batch]:
         return sample_batches(
-            cache, recipe.images, recipe.batch_size, seed=RECALIBRATION_SEED, pixel_format=pixel_format
+            cache, recipe.images, recipe.batch_size, seed=RECALIBRATION_SEED, pixel_format=training.pixel_format
         )
 
     return BatchStream(make, _bytes(min(recipe.images, len(cache)), training.image_size))

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
+from nasdet_core.data import batches
 from nasdet_core.data.augment import Augmentation
 from nasdet_core.data.batches import (
     IMAGENET_MEAN,
@@ -27,6 +28,7 @@ from nasdet_core.data.cache import ResidentImages, frame_of
 from nasdet_core.data.in_memory import Annotation, ImageRecord
 from nasdet_core.data.read import read_dataset
 from nasdet_core.errors import DatasetError, SettingError
+from nasdet_core.supernet import recipe
 from tests.support.datasets import write_coco, write_picture
 
 QUIET = Augmentation(horizontal_flip=0)
@@ -181,9 +183,9 @@ class TestEvalBatches:
         assert not image[:, :, 43:].any()
 
     def test_detnas_pixels(self, cache: ResidentImages) -> None:
-        image = next(eval_batches(cache, 4, pixel_format="detnas")).images[0]
+        image = next(eval_batches(cache, 4, pixel_format="bgr_255")).images[0]
         assert torch.equal(image[:, :, :43], cache.pixels(0).float()[[2, 1, 0]])
-        with pytest.raises(SettingError, match="pixel_format must be one of imagenet, detnas, found 'rgb'"):
+        with pytest.raises(SettingError, match="pixel_format must be one of rgb_normalized, bgr_255, found 'rgb'"):
             next(eval_batches(cache, 4, pixel_format="rgb"))
 
     def test_a_picture_does_not_hang_on_its_neighbours(self, cache: ResidentImages) -> None:
@@ -246,7 +248,7 @@ class TestTrainLoader:
 
     def test_flips_move_boxes_with_pixels(self, tmp_path: Path) -> None:
         cache = marked(tmp_path, (40, 30), (10, 4, 20, 18))
-        loader = TrainLoader(cache, 1, 0, augmentation=Augmentation(vertical_flip=0.5), pixel_format="detnas")
+        loader = TrainLoader(cache, 1, 0, augmentation=Augmentation(vertical_flip=0.5), pixel_format="bgr_255")
         seen = set()
         for step in range(40):
             batch = loader.batch(step)
@@ -257,7 +259,7 @@ class TestTrainLoader:
 
     def test_flips_stay_within_the_content(self, tmp_path: Path) -> None:
         cache = marked(tmp_path, (30, 30), (0, 0, 15, 15))  # content 60x60 in a bucket of 60x80
-        batch = TrainLoader(cache, 1, 0, augmentation=Augmentation(horizontal_flip=1), pixel_format="detnas").batch(0)
+        batch = TrainLoader(cache, 1, 0, augmentation=Augmentation(horizontal_flip=1), pixel_format="bgr_255").batch(0)
         assert only_mark(batch.images[0]) == (30, 0, 60, 30)
         assert batch.targets[0]["boxes"].tolist() == [[30, 0, 60, 30]]
 
@@ -271,7 +273,7 @@ class TestTrainLoader:
 class TestAugmentation:
     def test_scale_jitter_moves_boxes_with_pixels(self, tmp_path: Path) -> None:
         cache = marked(tmp_path, (80, 60), (30, 20, 50, 40))
-        loader = TrainLoader(cache, 1, 0, augmentation=Augmentation(scale=(0.5, 1.6)), pixel_format="detnas")
+        loader = TrainLoader(cache, 1, 0, augmentation=Augmentation(scale=(0.5, 1.6)), pixel_format="bgr_255")
         for step in range(40):
             batch = loader.batch(step)
             assert batch.images.shape == (1, 3, 60, 80)
@@ -307,3 +309,8 @@ class TestAugmentation:
     def test_values_out_of_range(self, bad: dict[str, float]) -> None:
         with pytest.raises(SettingError, match=next(iter(bad))):
             Augmentation(**bad)  # type: ignore[arg-type]  # one dictionary for fields of two types
+
+
+def test_recipes_know_the_same_pixel_formats() -> None:
+    """Recipes are read where there is no torch, so the names stand twice."""
+    assert recipe.PIXEL_FORMATS == batches.PIXEL_FORMATS
