@@ -20,7 +20,9 @@ from tests.support.platform import (
     Fault,
     Outcome,
     at_results,
+    at_second_attempt,
     at_step,
+    end_as_zombie,
     freeze_workers,
     in_evaluation,
     kill_executors,
@@ -70,6 +72,7 @@ def plan(seed: int) -> list[Fault]:
         Fault(
             "executors in mid-epoch of the supernet", at_step("train_supernet", rng.uniform(0.2, 0.4)), kill_executors
         ),
+        Fault("the late end of an older attempt", at_second_attempt("train_supernet"), end_as_zombie),
         Fault(
             "API in mid-epoch of the supernet", at_step("train_supernet", rng.uniform(0.5, 0.7)), kill_process("api")
         ),

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from nasdet_client.local.embedded import Embedded
 from nasdet_client.local.home import Home
 from nasdet_client.sdk import NasdetClient
@@ -130,6 +132,13 @@ def in_evaluation(results: int = 0) -> Callable[[Json], bool]:
     return lambda summary: enough(summary) and bool(running_jobs(summary, "evaluate"))
 
 
+def at_second_attempt(kind: str) -> Callable[[Json], bool]:
+    """When a job of this kind runs that was taken from somebody before, and has shown progress since."""
+    return lambda summary: any(
+        job["attempt"] > 1 and (job.get("progress") or {}).get("step") for job in running_jobs(summary, kind)
+    )
+
+
 # --- strikes ----------------------------------------------------------------------------------------------------------
 
 
@@ -186,3 +195,22 @@ def freeze_workers(seconds: float) -> Callable[[Embedded], None]:
             kill(pid, signal.SIGCONT)
 
     return strike
+
+
+def end_as_zombie(platform: Embedded) -> None:
+    """Say what a worker says that lost its job and does not know: that its attempt failed. Nobody may listen."""
+    token = platform.home.worker_token_file.read_text().strip()
+    with platform.client() as client:
+        jobs = [job for job in client.jobs() if job["state"] == "running" and job["attempt"] > 1]
+    assert jobs, "no job runs that was taken from somebody before"
+    for job in jobs:
+        body = {
+            "attempt": job["attempt"] - 1,
+            "outcome": "failed",
+            "reason": "a zombie",
+            "result": {},
+            "measurements": [],
+        }
+        url = f"{platform.url}/v1/jobs/{job['id']}/done"
+        reply = httpx.post(url, json=body, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=30)
+        assert reply.status_code == 409, (job, reply.text)
