@@ -12,7 +12,7 @@ import typer
 
 from nasdet_client.cli import data, search, spaces
 from nasdet_client.cli.options import HomeOption, JsonOption, ThreadsOption, WorkersOption, default_home
-from nasdet_client.cli.output import command, error_console, print_json, say
+from nasdet_client.cli.output import command, error_console, exit_unless_succeeded, print_json, say
 from nasdet_client.cli.progress import follow
 from nasdet_client.cli.report import print_report
 from nasdet_client.local.embedded import Embedded
@@ -68,9 +68,9 @@ def demo(
         notes.print(f"home {folder.path}, API {platform.url}")
         prepare_demo_data(folder, notes.print)
         specification = demo_specification(folder.register_dataset(folder.path / DEMO_DATA))
-        summary = finish_run(platform, specification, lambda client, number: follow(client, number, notes))
+        summary = finish_run(platform, specification, lambda client, number: follow(client, number, notes), notes.print)
         print_json(summary) if as_json else print_report(summary)
-        _exit_unless_succeeded(summary["search"]["state"])
+        exit_unless_succeeded(summary["search"])
         if not as_json and notes.is_terminal:
             notes.print(f"serving on {platform.url} until Ctrl-C; the token is in {folder.token_file}")
             _wait_for_signal()
@@ -100,9 +100,9 @@ def run(
         notes.print(f"home {folder.path}, API {platform.url}")
         if data_directory is not None:
             wanted["dataset"] = folder.register_dataset(data_directory)
-        summary = finish_run(platform, wanted, lambda client, number: follow(client, number, notes))
+        summary = finish_run(platform, wanted, lambda client, number: follow(client, number, notes), notes.print)
     print_json(summary) if as_json else print_report(summary)
-    _exit_unless_succeeded(summary["search"]["state"])
+    exit_unless_succeeded(summary["search"])
 
 
 @app.command()
@@ -149,11 +149,6 @@ def doctor(
         for finding in findings:
             say(f"{finding.verdict:7} {finding.subject:{width}}  {finding.text}")
     if any(finding.verdict == "fails" for finding in findings):
-        raise typer.Exit(1)
-
-
-def _exit_unless_succeeded(state: str) -> None:
-    if state != "succeeded":
         raise typer.Exit(1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import typer
@@ -29,8 +29,8 @@ def console() -> Console:
 
 
 def error_console() -> Console:
-    """For progress and errors, so that stdout holds results alone."""
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    """For progress and errors, so that stdout holds results alone. Prints text as it is: paths may look like markup."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stderr.isatty())
 
 
 def print_json(value: Any) -> None:
@@ -40,6 +40,13 @@ def print_json(value: Any) -> None:
 def say(text: str) -> None:
     """Print a line to stdout as it is, without wrapping."""
     sys.stdout.write(text + "\n")
+
+
+def exit_unless_succeeded(search: Mapping[str, Any]) -> None:
+    """End the command with the search's reason. What the check refused is bad input, the rest is failed work."""
+    if search["state"] != "succeeded":
+        sentence = f"search {search['id']} {search['state']}: {search['reason']}"
+        raise _end(sentence, 2 if search["state"] == "failed" and search["stage"] == "check" else 1)
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:

@@ -19,8 +19,6 @@ def print_report(summary: Json) -> None:
     """The result table and the sentences that belong to it; of an unfinished search what is known so far."""
     search = summary["search"]
     say(f"search {search['id']} {search.get('name') or ''} {search['state']}".replace("  ", " "))
-    if search.get("reason"):
-        say(str(search["reason"]))
     if summary.get("best"):
         _print_best(summary)
     if summary.get("final"):

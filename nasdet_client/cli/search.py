@@ -9,7 +9,7 @@ import typer
 
 from nasdet_client.cli.connection import connect
 from nasdet_client.cli.options import HomeOption, JsonOption, TokenOption, UrlOption
-from nasdet_client.cli.output import command, error_console, print_json, say
+from nasdet_client.cli.output import command, error_console, exit_unless_succeeded, print_json, say
 from nasdet_client.cli.progress import follow
 from nasdet_client.cli.report import print_report
 from nasdet_client.local.spec_file import read_specification
@@ -68,7 +68,12 @@ def show(
     """Print what a search has found so far."""
     with connect(url, token, home) as client:
         summary = client.search(search_id)
-    print_json(summary) if as_json else print_report(summary)
+    if as_json:
+        print_json(summary)
+        return
+    print_report(summary)
+    if summary["search"]["reason"]:
+        say(summary["search"]["reason"])
 
 
 @app.command()
@@ -84,8 +89,7 @@ def watch(
     with connect(url, token, home) as client:
         summary = follow(client, search_id, error_console())
     print_json(summary) if as_json else print_report(summary)
-    if summary["search"]["state"] != "succeeded":
-        raise typer.Exit(1)
+    exit_unless_succeeded(summary["search"])
 
 
 @app.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -82,6 +83,7 @@ class Embedded:
         self._children: list[_Child] = []
         self._stopping = threading.Event()
         self._keeper: threading.Thread | None = None
+        self._identity = secrets.token_hex(8)
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -156,7 +158,11 @@ class Embedded:
         self._launch(child)
 
     def _launch(self, child: _Child) -> None:
-        environment = {**os.environ, "NASDET_PARENT_PIPE": str(self._watched)}
+        environment = {
+            **os.environ,
+            "NASDET_PARENT_PIPE": str(self._watched),
+            "NASDET_PLATFORM": self._identity,  # what an earlier start held is given back, and nobody is charged
+        }
         with (self.home.logs / f"{child.name}.log").open("ab") as log:
             child.process = subprocess.Popen(
                 [sys.executable, "-m", child.module, *child.arguments],
@@ -201,7 +207,8 @@ class Embedded:
                 child.pause_s = 0.2
             child.restart_at = now + child.pause_s
             child.pause_s = min(child.pause_s * 2, MAX_RESTART_PAUSE_S)
-            self._notify(f"{child.name} ended ({_describe_exit(status)}) and is started again")
+            reason = _last_sentence(self.home.logs / f"{child.name}.log") if status > 0 else ""
+            self._notify(f"{child.name} ended ({_describe_exit(status)}{reason}) and is started again")
         elif now >= child.restart_at:
             self._launch(child)
 
@@ -237,6 +244,12 @@ def _end(processes: list[subprocess.Popen[bytes]]) -> None:
 
 def _describe_exit(status: int) -> str:
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
+
+
+def _last_sentence(log: Path) -> str:
+    """What a child said last, where that was a sentence and not a line of its structured log."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f": {lines[-1][:300]}" if lines and not lines[-1].startswith("{") else f"; see {log}"
 
 
 def _last_words(log: Path, who: str) -> str:

@@ -29,11 +29,25 @@ def prepare_run(specification: Path, data_directory: Path | None) -> dict[str, A
 
 
 def finish_run(
-    platform: Embedded, specification: dict[str, Any], follow: Callable[[NasdetClient, int], Summary]
+    platform: Embedded,
+    specification: dict[str, Any],
+    follow: Callable[[NasdetClient, int], Summary],
+    notify: Callable[[str], None],
 ) -> Summary:
-    """Submit a search, or find the one this home already has for the same specification, and follow it to its end."""
+    """Submit a search, or find the one this home already has for the same specification, and follow it to its end.
+
+    One that failed or was cancelled here is not shown again: the cause may be gone, so it is started anew.
+    """
     with platform.client() as client:
-        submitted = client.submit_search(specification, idempotency_key=specification_key(specification))
+        key = specification_key(specification)
+        submitted = client.submit_search(specification, idempotency_key=key)
+        tries = 1
+        while submitted["search"]["state"] in ("failed", "cancelled"):
+            ended, tries = submitted["search"], tries + 1
+            submitted = client.submit_search(specification, idempotency_key=f"{key}-{tries}")
+            notify(f"search {ended['id']} {ended['state']} ({ended['reason']}); starting anew")
+        if submitted["search"]["state"] == "succeeded":
+            notify("this search is finished in this home: its result is shown; choose another --home to run it again")
         return follow(client, int(submitted["search"]["id"]))
 
 
@@ -48,10 +62,20 @@ def prepare_demo_data(home: Home, notify: Callable[[str], None]) -> None:
     """Generate the demo's pictures in the home, unless they are there. Half-written ones are never taken for whole."""
     try:
         from nasdet_core.data.demo import write_demo_dataset
+        from nasdet_core.errors import NasDetError
     except ModuleNotFoundError as error:
         raise CommandError(
             f"the demo's pictures need the package {error.name}; install it with: pip install 'nasdet[embedded]'"
         ) from error
     if not (home.path / DEMO_DATA).exists():
         notify("generating the demo's pictures")
-    write_demo_dataset(home.path / DEMO_DATA)
+    try:
+        write_demo_dataset(home.path / DEMO_DATA)
+    except NasDetError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(
+            f"cannot write the demo's pictures to {home.path / DEMO_DATA}: {error.strerror or error}; "
+            "make room, or choose another folder with --home",
+            exit_code=1,
+        ) from error

@@ -77,3 +77,5 @@ def prepare(api: ApiState) -> None:
     api.store.prepare()
     with api.database.write_session() as session:
         ensure_tokens(api.settings.home, session)
+        if api.settings.platform is not None:
+            api.jobs(session).release_other_platforms(api.settings.platform)

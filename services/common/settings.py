@@ -26,6 +26,7 @@ class HomeSettings(BaseSettings):
     lease_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     max_crashes: Annotated[int, Field(ge=1, le=100)] = 3
     log_tail: Annotated[int, Field(ge=1024, le=1 << 20)] = 65536  # bytes of an attempt's log that are kept
+    platform: str | None = None  # one start of an embedded platform; a new start has another
     parent_pipe: int | None = None  # descriptor whose end of file means that the parent is gone
     log_format: Literal["auto", "json", "text"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

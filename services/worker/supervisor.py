@@ -151,7 +151,7 @@ class Supervisor:
             {
                 "name": self._settings.name,
                 "device_name": about["device_name"],
-                "facts": about["facts"],
+                "facts": {**about["facts"], "platform": self._settings.platform},
                 **self._identity,
             }
         )

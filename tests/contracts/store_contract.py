@@ -377,6 +377,21 @@ class StoreContract:
             assert JobRepository(session).get(job_id).state is WorkState.QUEUED
             stores.new_worker(session, incarnation="b")  # registering again changes nothing
 
+    def test_a_new_start_of_the_platform_frees_its_jobs_and_charges_nobody(
+        self, database: Database, rows: Rows
+    ) -> None:
+        job_id, trials = self.evaluation(database, rows, 1)
+        with database.write_session() as session:
+            worker = stores.new_worker(session, name="of the platform", platform="first start")
+        for _ in range(5):  # more often than a job may crash
+            self.claim(database, worker)
+            with database.write_session() as session:
+                assert JobRepository(session).release_other_platforms("first start") == 0
+                assert JobRepository(session).release_other_platforms("second start") == 1
+        assert self.job(database, job_id).state is WorkState.QUEUED
+        assert self.job(database, job_id).charged == 0
+        assert self.trial(database, trials[0]).crashes == 0
+
     # -- training jobs --------------------------------------------------------------------------------------------
 
     def training(self, database: Database, rows: Rows) -> int:

@@ -128,9 +128,11 @@ def new_evaluation(session: Session, rows: Rows, count: int, *, first: int = 0) 
     return job.id, trials
 
 
-def new_worker(session: Session, name: str = "worker-0", incarnation: str = "a") -> int:
+def new_worker(session: Session, name: str = "worker-0", incarnation: str = "a", platform: str | None = None) -> int:
     owner = TokenRepository(session).ensure_owner("workers")
-    facts = WorkerFacts(name=name, incarnation=incarnation, device_class="cpu", device_name="test", facts={})
+    facts = WorkerFacts(
+        name=name, incarnation=incarnation, device_class="cpu", device_name="test", facts={"platform": platform}
+    )
     return WorkerRepository(session).register(owner, facts, JobRepository(session)).id
 
 

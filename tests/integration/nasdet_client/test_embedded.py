@@ -260,3 +260,21 @@ class TestRun:
         again = Home(home)
         again.open()
         again.close()
+
+    def test_broken_data_are_bad_input_and_looked_at_again_the_next_time(self, tmp_path: Path) -> None:
+        home, file = tmp_path / "home", tmp_path / "spec.yaml"
+        (tmp_path / "scenes" / "annotations").mkdir(parents=True)
+        (tmp_path / "scenes" / "annotations" / "instances_train.json").write_text('{"images": [')
+        file.write_text(json.dumps(SPECIFICATION))
+        arguments = ["run", str(file), "--data", str(tmp_path / "scenes"), "--json", "--workers", "1"]
+
+        first, second = nasdet(*arguments, home=home), nasdet(*arguments, home=home)
+
+        for number, done in ((1, first), (2, second)):
+            assert done.returncode == 2, done.stderr
+            assert json.loads(done.stdout)["search"]["id"] == number
+            last = done.stderr.strip().splitlines()[-1]
+            assert last.startswith(f"nasdet: search {number} failed")
+            assert "instances_train.json" in last
+        assert "search 1 failed" in second.stderr
+        assert "starting anew" in second.stderr

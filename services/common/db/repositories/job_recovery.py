@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, func, select, update
 
-from services.common.db.models import Job, JobAttempt, Search, Trial
+from services.common.db.models import Job, JobAttempt, Search, Trial, Worker
 from services.common.db.repositories.job_base import JobBase
 from services.common.db.repositories.owner import Owner
 from services.common.db.states import OPEN_STATES, JobKind, ReleaseKind, SearchState, WorkState
@@ -57,6 +57,21 @@ class JobRecovery(JobBase):
     def release_previous_incarnation(self, worker_id: int, reason: str = "its worker was started anew") -> int:
         """Requeue at once what a worker held before it was started anew; returns how many jobs."""
         return self._release_all_of(worker_id, LEASE_EXPIRED, reason)
+
+    def release_other_platforms(self, platform: str) -> int:
+        """Requeue what workers of an earlier start of this embedded platform held; nobody is charged.
+
+        The whole platform went down (a reboot, a closed terminal), so no job is to blame. It is called before the
+        searcher's first look at the leases.
+        """
+        holders = self.session.scalars(
+            select(Worker).where(
+                Worker.id.in_(select(Job.worker_id).where(Job.state == WorkState.RUNNING, Job.worker_id.is_not(None)))
+            )
+        ).all()
+        gone = [worker.id for worker in holders if worker.facts.get("platform") not in (None, platform)]
+        reason = "the platform was started anew"
+        return sum(self._release_all_of(worker_id, ReleaseKind.GRACEFUL.value, reason) for worker_id in gone)
 
     def release_unacknowledged(self, worker_id: int) -> int:
         """Requeue what a worker holds without knowing: it has one slot and asks for a job. Nobody is charged."""
