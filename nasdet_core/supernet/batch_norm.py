@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nasdet_core.errors import RecalibrationError
-
-MIN_EXPONENTIAL_BATCHES = 50
-_LARGEST_REST = 0.01  # share of the reset statistics that may be left in an exponential average
+from nasdet_core.supernet.recipe import LARGEST_REST, MIN_EXPONENTIAL_BATCHES, enough_for_exponential
 
 
 @torch.no_grad()
@@ -111,14 +109,11 @@ def _note_size(moments: _PooledMoments) -> Callable[[nn.Module, tuple[Tensor, ..
 def _check_enough(count: int, average: str, momentum: float) -> None:
     if count == 0:
         raise RecalibrationError("BN recalibration expected at least one batch of images, got none")
-    if average != "exponential":
-        return
-    rest = (1 - momentum) ** count
-    if count < MIN_EXPONENTIAL_BATCHES or rest > _LARGEST_REST:
+    if average == "exponential" and not enough_for_exponential(count, momentum):
         raise RecalibrationError(
             f"BN recalibration with an exponential average needs at least {MIN_EXPONENTIAL_BATCHES} batches and at "
-            f"most {_LARGEST_REST:.0%} of the reset values left, got {count} batches with momentum {momentum:g} "
-            f"({rest:.0%} left); use more images or average: exact"
+            f"most {LARGEST_REST:.0%} of the reset values left, got {count} batches with momentum {momentum:g} "
+            f"({(1 - momentum) ** count:.0%} left); use more images or average: exact"
         )
 
 

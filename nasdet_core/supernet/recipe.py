@@ -10,6 +10,7 @@ arXiv:1903.10979, COCO stage) are the `detnas()` constructors.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Self
@@ -25,6 +26,15 @@ PIXEL_FORMATS = ("rgb_normalized", "bgr_255")
 STARTS = ("supernet", "scratch")
 STRATEGIES = ("supernet",)
 AVERAGES = ("exact", "exponential")
+
+# An exponential average over less than this keeps too much of the values that it was reset to.
+MIN_EXPONENTIAL_BATCHES = 50
+LARGEST_REST = 0.01  # share of the reset statistics that may be left
+
+
+def enough_for_exponential(batches: int, momentum: float) -> bool:
+    """Whether an exponential average of BN statistics over that many batches forgets where it began."""
+    return batches >= MIN_EXPONENTIAL_BATCHES and (1 - momentum) ** batches <= LARGEST_REST
 
 
 def _check_number(key: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
@@ -139,6 +149,13 @@ class TrainingRecipe(Recipe):
             raise RecipeError(f"{name}.milestones: expected a list of shares of the steps, got {self.milestones!r}")
         for share in self.milestones:
             _check_number(f"{name}.milestones", share, 0, 1)
+        if any(later <= earlier for earlier, later in itertools.pairwise(self.milestones)):
+            raise RecipeError(f"{name}.milestones: expected shares that ascend, got {list(self.milestones)}")
+        if self.schedule != "step" and self.milestones != TrainingRecipe.milestones:
+            raise RecipeError(
+                f"{name}.milestones: expected schedule step, the only one they act in, got {self.schedule}; "
+                f"leave milestones out or use schedule: step"
+            )
         if self.gradient_clip is not None:
             _check_number(f"{name}.gradient_clip", self.gradient_clip, 1e-6, 1e6)
         _check_choice(f"{name}.precision", self.precision, PRECISIONS)
@@ -247,6 +264,28 @@ class RecalibrationRecipe(Recipe):
         _check_number(f"{self.section}.images", self.images, 1, 1_000_000, whole=True)
         _check_number(f"{self.section}.batch_size", self.batch_size, 1, 4096, whole=True)
         _check_number(f"{self.section}.momentum", self.momentum, 1e-6, 1)
+        if self.average == "exact":
+            if self.momentum != RecalibrationRecipe.momentum:
+                raise RecipeError(
+                    f"{self.section}.momentum: expected average exponential, the only one it acts in, got "
+                    f"momentum {self.momentum:g} with average exact; leave momentum out"
+                )
+        elif not self.enough(self.images):
+            batches = self.batches(self.images)
+            raise RecipeError(
+                f"{self.section}.images: expected at least {MIN_EXPONENTIAL_BATCHES} batches and at most "
+                f"{LARGEST_REST:.0%} of the reset values left for average exponential, got {self.images} images in "
+                f"{batches} batches of {self.batch_size} with momentum {self.momentum:g} "
+                f"({(1 - self.momentum) ** batches:.1%} left); use more images or average: exact"
+            )
+
+    def batches(self, pictures: int) -> int:
+        """Number of batches that a split of so many pictures gives."""
+        return math.ceil(min(self.images, pictures) / self.batch_size)
+
+    def enough(self, pictures: int) -> bool:
+        """Whether a split of so many pictures suffices for the average."""
+        return self.average == "exact" or enough_for_exponential(self.batches(pictures), self.momentum)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from nasdet_core.supernet.recipe import LARGEST_REST, MIN_EXPONENTIAL_BATCHES
 from services.common.db.models import Search
 from services.common.db.states import JobKind, SearchState, Stage, WorkState
 from services.common.ranking import ranked_trials
@@ -72,6 +73,16 @@ def _check(step: StepContext) -> bool:
     except SpecificationError as error:
         classes = len(step.version.class_names)
         step.fail(f"the specification does not fit dataset '{name}' with {classes} classes: {error}")
+        return False
+    recalibration = step.specification.evaluation.recalibration
+    pictures = step.version.splits["train"]
+    if not recalibration.enough(pictures):
+        step.fail(
+            f"evaluation.recalibration: the train split of dataset '{name}' has {pictures} pictures, which are "
+            f"{recalibration.batches(pictures)} batches of {recalibration.batch_size}, too few for an exponential "
+            f"average with momentum {recalibration.momentum:g} (at least {MIN_EXPONENTIAL_BATCHES} batches, at most "
+            f"{LARGEST_REST:.0%} of the reset values left); use average: exact or a smaller batch_size"
+        )
         return False
     step.searches.begin_stage(step.search_id, Stage.SUPERNET)
     return True

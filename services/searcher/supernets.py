@@ -18,6 +18,7 @@ from services.searcher.payloads import (
 )
 
 Role = Literal["supernet", "baseline"]
+DIFFERENCES_SHOWN = 3
 PRIORITIES = {"supernet": SUPERNET_PRIORITY, "baseline": BASELINE_PRIORITY}
 
 
@@ -31,12 +32,8 @@ def choose_supernets(step: StepContext) -> None:
         return
     reuse = step.specification.reuse
     space = step.resolved.space
-    if isinstance(reuse, int):
-        supernet = _named(step, reuse, space)
-        recipe = supernet.description["recipe"]
-    else:
-        recipe = recipe_json(step.specification.supernet)
-        supernet = _by_key(step, space, recipe)
+    recipe = recipe_json(step.specification.supernet)
+    supernet = _named(step, reuse, space, recipe) if isinstance(reuse, int) else _by_key(step, space, recipe)
     baseline = _by_key(step, baseline_space(step), recipe)
     step.searches.set(step.search_id, supernet_id=supernet.id, baseline_supernet_id=baseline.id)
 
@@ -49,24 +46,21 @@ def _by_key(step: StepContext, space: DetectorSpace, recipe: JsonDict) -> Supern
     return step.supernets.get_or_create(step.owner, key, description, step.version.id)[0]
 
 
-def _named(step: StepContext, supernet_id: int, space: DetectorSpace) -> Supernet:
+def _named(step: StepContext, supernet_id: int, space: DetectorSpace, recipe: JsonDict) -> Supernet:
     try:
         supernet = step.supernets.get(supernet_id)
     except NotFoundError as error:
         raise UnusableSupernetError(f"supernet.reuse: {error}; use auto to train one") from error
-    recipe = step.specification.supernet
     wanted = {
         "project": step.owner.project_id,
         "detector": space.to_description(),
         "dataset version": step.version.digest,
-        "image size": list(recipe.image_size),
         "state": WorkState.SUCCEEDED.value,
     }
     has = {
         "project": supernet.project_id,
         "detector": supernet.description["space"],
         "dataset version": supernet.description["dataset_version"],
-        "image size": list(supernet.description["recipe"]["image_size"]),
         "state": supernet.state.value,
     }
     for what, value in wanted.items():
@@ -75,7 +69,22 @@ def _named(step: StepContext, supernet_id: int, space: DetectorSpace) -> Superne
                 f"supernet.reuse: supernet {supernet_id} does not fit, its {what} is {has[what]} where this "
                 f"search needs {value}; use auto to train one"
             )
+    differences = _differences(supernet.description["recipe"], recipe)
+    if differences:
+        raise UnusableSupernetError(
+            f"supernet.reuse: supernet {supernet_id} does not fit, {differences}; write the supernet's own recipe "
+            f"or use auto"
+        )
     return supernet
+
+
+def _differences(has: JsonDict, wanted: JsonDict) -> str:
+    """The first settings in which two recipes differ, in words; empty when they are equal."""
+    keys = [key for key in {**wanted, **has} if has.get(key) != wanted.get(key)]
+    return " and ".join(
+        f"its {key} is {has.get(key, 'not set')} where this search says {wanted.get(key, 'not set')}"
+        for key in keys[:DIFFERENCES_SHOWN]
+    )
 
 
 def ensure_trained(step: StepContext, role: Role) -> Supernet:

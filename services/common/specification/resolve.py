@@ -95,7 +95,10 @@ def check_at_submit(specification: Specification) -> None:
     The number of classes is not: one class, the cheapest head, is assumed, so that a limit is refused only
     when no dataset could satisfy it. The check of the data is followed by the exact test.
     """
-    resolve(specification, FEWEST_CLASSES)
+    total = resolve(specification, FEWEST_CLASSES).total_trials
+    top = specification.final.recipe.top
+    if top > total:
+        raise field_error("final.top", f"expected at most {total}, the number of candidates, got {top}")
 
 
 def resolve_stored(spec: Mapping[str, Any], num_classes: int) -> ResolvedSearch:

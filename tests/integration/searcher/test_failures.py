@@ -63,6 +63,17 @@ class TestFatal:
         reason = installation.run()["search"]["reason"]
         assert "with 3 classes: limits.0: nothing satisfies the limit params" in reason
 
+    def test_too_few_pictures_for_an_exponential_average_are_found_at_the_check(
+        self, installation: Installation
+    ) -> None:
+        recalibration = {"average": "exponential", "images": 4000, "batch_size": 8}
+        submit(installation, evaluation={"recalibration": recalibration})
+        reason = installation.run()["search"]["reason"]
+        assert reason.startswith(
+            "evaluation.recalibration: the train split of dataset 'cells' has 100 pictures, which are 13 batches of 8,"
+        )
+        assert [job.purpose for job in installation.jobs()] == ["check"]
+
     def test_no_candidate_within_the_limits_ends_the_search_with_the_numbers(self, installation: Installation) -> None:
         tight = {**SPEC["limits"][0], "max": 64_000_000}
         submit(installation, limits=[tight], search={**SMALL["search"], "random_attempts": 20})
@@ -191,25 +202,34 @@ class TestSharedSupernets:
     def test_a_supernet_is_reused_by_its_number(self, installation: Installation) -> None:
         submit(installation)
         installation.run()
-        other_recipe = {**SPEC["supernet"], "epochs": 7, "reuse": 1}
-        second = submit(installation, supernet=other_recipe)
+        second = submit(installation, supernet={**SPEC["supernet"], "reuse": 1})
         assert installation.run()["search"]["state"] == "succeeded"
         assert self._trainings(installation, second) == []
 
     @pytest.mark.parametrize(
-        ("number", "image_size", "reason"),
+        ("number", "changes", "reason"),
         [
-            (99, [96, 128], "supernet.reuse: there is no supernet 99; use auto to train one"),
-            (1, [64, 64], "its image size is [96, 128] where this search needs [64, 64]"),
-            (2, [96, 128], "its detector is"),
+            (99, {}, "supernet.reuse: there is no supernet 99; use auto to train one"),
+            (2, {}, "its detector is"),
+            (
+                1,
+                {"epochs": 777},
+                "supernet.reuse: supernet 1 does not fit, its epochs is 2 where this search says 777; write the "
+                "supernet's own recipe or use auto",
+            ),
+            (
+                1,
+                {"image_size": [64, 64], "learning_rate": 0.5},
+                "its image_size is [96, 128] where this search says [64, 64] and its learning_rate is 0.005 where",
+            ),
         ],
     )
     def test_a_number_that_does_not_fit_is_refused(
-        self, installation: Installation, number: int, image_size: list[int], reason: str
+        self, installation: Installation, number: int, changes: JsonDict, reason: str
     ) -> None:
         submit(installation)
         installation.run_until(lambda: self._stage(installation) is Stage.SEARCH, FakeWorker(installation.database))
-        submit(installation, supernet={"epochs": 2, "image_size": image_size, "reuse": number})
+        submit(installation, supernet={**SPEC["supernet"], **changes, "reuse": number})
         worker = FakeWorker(installation.database)
         while installation.state() is SearchState.RUNNING:
             installation.step()

@@ -7,7 +7,13 @@ import sys
 import pytest
 
 from nasdet_core.errors import RecipeError
-from nasdet_core.supernet.recipe import EvaluationRecipe, FinalRecipe, SupernetRecipe, TrainingRecipe
+from nasdet_core.supernet.recipe import (
+    EvaluationRecipe,
+    FinalRecipe,
+    RecalibrationRecipe,
+    SupernetRecipe,
+    TrainingRecipe,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +72,33 @@ class TestRefusals:
         with pytest.raises(RecipeError, match="epochs or steps"):
             SupernetRecipe.from_json({"epochs": 3, "steps": 100})
 
+    @pytest.mark.parametrize("milestones", [[0.9, 0.5], [0.5, 0.5]])
+    def test_milestones_that_do_not_ascend_are_refused(self, milestones: list[float]) -> None:
+        with pytest.raises(RecipeError, match=r"supernet\.milestones: expected shares that ascend, got \[0"):
+            SupernetRecipe.from_json({"schedule": "step", "milestones": milestones})
+
+    def test_milestones_of_a_schedule_that_has_none_are_refused(self) -> None:
+        with pytest.raises(RecipeError, match=r"supernet\.milestones: expected schedule step, .* got cosine"):
+            SupernetRecipe(schedule="cosine", milestones=(0.5, 0.75))
+        assert SupernetRecipe(schedule="step", milestones=(0.5, 0.75)).milestones == (0.5, 0.75)
+
+    def test_momentum_of_the_exact_average_is_refused(self) -> None:
+        with pytest.raises(RecipeError, match=r"evaluation\.recalibration\.momentum: .* got momentum 0\.2 with"):
+            EvaluationRecipe.from_json({"recalibration": {"momentum": 0.2}})
+
+    @pytest.mark.parametrize(
+        ("images", "momentum", "numbers"),
+        [
+            (392, 0.5, r"got 392 images in 49 batches of 8 with momentum 0\.5 \(0\.0% left\)"),
+            (400, 0.01, r"got 400 images in 50 batches of 8 with momentum 0\.01 \(60\.5% left\)"),
+        ],
+    )
+    def test_too_few_images_for_the_exponential_average_are_refused(
+        self, images: int, momentum: float, numbers: str
+    ) -> None:
+        with pytest.raises(RecipeError, match=rf"recalibration\.images: expected at least 50 batches .* {numbers}"):
+            RecalibrationRecipe(average="exponential", images=images, batch_size=8, momentum=momentum)
+
     def test_a_list_instead_of_a_mapping_is_refused(self) -> None:
         with pytest.raises(RecipeError, match="final: expected a mapping"):
             FinalRecipe.from_json([1, 2])  # type: ignore[arg-type]  # the wrong type is the point
@@ -86,6 +119,13 @@ def test_detnas_recipe_has_the_published_schedule() -> None:
     assert [round(share * 90_000) for share in recipe.milestones] == [60_000, 80_000]
     assert round(recipe.warmup * 90_000) == 500
     assert recipe.warm_start == 0
+
+
+def test_a_split_must_have_enough_pictures_for_the_exponential_average() -> None:
+    recipe = RecalibrationRecipe(average="exponential", images=4000, batch_size=8)
+    assert [recipe.batches(pictures) for pictures in (392, 393, 9999)] == [49, 50, 500]
+    assert [recipe.enough(pictures) for pictures in (392, 393)] == [False, True]
+    assert RecalibrationRecipe().enough(1)
 
 
 def test_recipes_import_without_torch() -> None:

@@ -91,7 +91,7 @@ def test_score_tells_its_parts(supernet: Detector, data: TinyData) -> None:
 
 
 def test_too_few_batches_for_the_exponential_average_are_refused(supernet: Detector, data: TinyData) -> None:
-    recipe = EvaluationRecipe(recalibration=RecalibrationRecipe(average="exponential", images=8, batch_size=4))
+    recipe = EvaluationRecipe(recalibration=RecalibrationRecipe(average="exponential", images=200, batch_size=4))
     with pytest.raises(RecalibrationError, match="at least 50 batches"):
         score_candidate(
             supernet=supernet, genotype=(0,) * 20, recalibration=data.recalibration(), batches=data.batches(),

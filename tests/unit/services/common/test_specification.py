@@ -202,6 +202,13 @@ class TestCheckAtSubmit:
         options = {"algorithm": "random", "trials": 200_000}
         assert "search: at most 100,000 candidates" in refused(search=options)
 
+    def test_more_winners_than_candidates_are_refused(self) -> None:
+        options = {"algorithm": "random", "trials": 3}
+        assert refused(search=options, final={"top": 4}) == (
+            "final.top: expected at most 3, the number of candidates, got 4"
+        )
+        check_at_submit(parse_specification({**SPEC, "search": options, "final": {"top": 3}}))
+
 
 class TestResolve:
     def test_the_baseline_is_choice_0_everywhere_unless_told_otherwise(self) -> None:
