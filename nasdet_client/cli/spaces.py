@@ -10,6 +10,8 @@ from nasdet_client.cli.options import JsonOption
 from nasdet_client.cli.output import command, print_json, say
 from nasdet_client.errors import CommandError
 
+MAXIMUM_SIDE = 16384  # pixels of a picture that a cost is asked for
+
 app = typer.Typer(help="Search spaces: choice blocks, candidates, size.", no_args_is_help=True)
 
 
@@ -81,6 +83,6 @@ def _size(text: str) -> tuple[int, int]:
         height, width = (int(side) for side in text.split(","))
     except ValueError as error:
         raise CommandError(f"--image-size: expected H,W in pixels such as 800,1088, but got {text!r}") from error
-    if min(height, width) < 1:
-        raise CommandError(f"--image-size: expected H,W of at least 1 pixel, but got {text!r}")
+    if not 1 <= min(height, width) <= max(height, width) <= MAXIMUM_SIDE:
+        raise CommandError(f"--image-size: expected H,W of 1 to {MAXIMUM_SIDE} pixels, but got {text!r}")
     return height, width

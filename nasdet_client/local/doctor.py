@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-import json
 import os
 import platform
 import shutil
@@ -15,7 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from nasdet_client.local.home import HOME_SCHEMA, MINIMUM_FREE_BYTES
+from nasdet_client.errors import CommandError
+from nasdet_client.local.home import HOME_SCHEMA, MINIMUM_FREE_BYTES, Home
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +119,19 @@ def _disk(home: Path) -> Finding:
 def _home(home: Path) -> Finding:
     if not home.exists():
         parent = next(folder for folder in home.parents if folder.exists())
-        if os.access(parent, os.W_OK):
+        if parent.is_dir() and os.access(parent, os.W_OK):
             return Finding("home", "ok", f"{home} will be made at the first start")
         return Finding("home", "fails", f"{parent} cannot be written to; choose another folder with --home")
+    if not home.is_dir():
+        return Finding("home", "fails", f"expected a folder, but {home} is a file; choose another one with --home")
     if not os.access(home, os.W_OK):
         return Finding("home", "fails", f"{home} cannot be written to; choose another folder with --home")
     try:
-        schema = json.loads((home / "home.json").read_text())["schema"]
-    except FileNotFoundError:
-        return Finding("home", "ok", f"{home} is empty")
-    except (ValueError, KeyError, TypeError) as error:
-        return Finding("home", "fails", f"{home / 'home.json'} cannot be understood ({error}); choose another --home")
+        schema = Home(home).schema()
+    except CommandError as error:
+        return Finding("home", "fails", str(error))
+    if schema is None:
+        return Finding("home", "ok", f"{home} holds no platform yet")
     if schema > HOME_SCHEMA:
         return Finding("home", "fails", f"{home} was written by a newer nasdet (schema {schema}); use that version")
     return Finding("home", "ok", f"{home}, {'open in a running platform' if _is_locked(home) else 'not open'}")

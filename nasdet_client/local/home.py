@@ -10,12 +10,15 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from nasdet_client.errors import CommandError
 
 HOME_SCHEMA = 1
+OTHER_HOME = "choose another folder with --home"
 MINIMUM_FREE_BYTES = 200 * 2**20  # a checkpoint and its successor of the largest preset, with room for the database
+
+T = TypeVar("T")
 
 
 class Home:
@@ -61,9 +64,12 @@ class Home:
             self._check_space()
             self._write_version()
         except OSError as error:
-            raise CommandError(
-                f"cannot use {self.path} as home: {error.strerror or error}; choose another folder with --home"
-            ) from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise CommandError(
+                    f"the disk of {self.path} is full; make room, or choose a folder on another disk with --home",
+                    exit_code=1,
+                ) from error
+            raise CommandError(f"cannot use {self.path} as home: {error.strerror or error}; {OTHER_HOME}") from error
 
     def close(self) -> None:
         if self._lock_fd is not None:
@@ -72,20 +78,16 @@ class Home:
             self._lock_fd = None
 
     def _check_version(self) -> None:
-        file = self.path / "home.json"
-        if not file.exists():
-            return
-        try:
-            schema = json.loads(file.read_text())["schema"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CommandError(
-                f"{file} is not the description of a nasdet home ({error}); choose another folder with --home"
-            ) from error
-        if not isinstance(schema, int) or schema > HOME_SCHEMA:
+        schema = self.schema()
+        if schema is not None and schema > HOME_SCHEMA:
             raise CommandError(
                 f"{self.path} was written by a newer nasdet (home schema {schema}, this version knows {HOME_SCHEMA}); "
                 "use that version, or choose another folder with --home"
             )
+
+    def schema(self) -> int | None:
+        """The version of the layout; None in a folder that no platform was opened on."""
+        return _read_entry(self.path / "home.json", "schema", int, OTHER_HOME)
 
     def _write_version(self) -> None:
         file = self.path / "home.json"
@@ -134,7 +136,7 @@ class Home:
 
     def _registered(self, name: str) -> str | None:
         file = self.path / "datasets" / f"{name}.json"
-        return str(json.loads(file.read_text())["path"]) if file.exists() else None
+        return _read_entry(file, "path", str, "delete that file, or give another folder with --data")
 
     # --- the running platform -------------------------------------------------------------------------------------
 
@@ -142,17 +144,41 @@ class Home:
         write_atomically(self.address_file, json.dumps({"url": url}) + "\n")
 
     def address(self) -> str | None:
-        try:
-            body: dict[str, Any] = json.loads(self.address_file.read_text())
-        except FileNotFoundError:
-            return None
-        return str(body["url"])
+        return _read_entry(self.address_file, "url", str, "start the platform anew with `nasdet up`, or give --url")
 
     def token(self) -> str | None:
-        try:
-            return self.token_file.read_text().strip()
-        except FileNotFoundError:
-            return None
+        text = _read_text(self.token_file, "give the token with --token")
+        return None if text is None else text.strip()
+
+
+def _read_text(file: Path, advice: str) -> str | None:
+    """None when there is no such file. Raises CommandError when it cannot be read as text."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CommandError(f"cannot read {file}: {error.strerror or error}; {advice}") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(
+            f"expected UTF-8 text in {file}, but byte {error.start} is something else; {advice}"
+        ) from error
+
+
+def _read_entry(file: Path, key: str, kind: type[T], advice: str) -> T | None:
+    """The value of a key in one of the home's JSON files. Raises CommandError when the file holds anything else."""
+    text = _read_text(file, advice)
+    if text is None:
+        return None
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"expected JSON in {file}, but it cannot be read as that ({error}); {advice}") from error
+    value = body.get(key) if isinstance(body, dict) else None
+    if type(value) is not kind:
+        wanted = "a whole number" if kind is int else "text"
+        raise CommandError(f'expected a JSON object with {wanted} as "{key}" in {file}, but it holds none; {advice}')
+    return value
 
 
 def write_atomically(file: Path, text: str) -> None:

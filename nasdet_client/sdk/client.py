@@ -9,7 +9,13 @@ from typing import Any, Self
 
 import httpx
 
-from nasdet_client.sdk.errors import ApiError, FieldError, UnreachableError
+from nasdet_client.sdk.errors import (
+    ApiError,
+    ConnectionSettingError,
+    FieldError,
+    ForeignAnswerError,
+    UnreachableError,
+)
 
 Json = dict[str, Any]
 
@@ -21,9 +27,13 @@ class NasdetClient:
 
     `patience_s` is how long a request that gets no answer is repeated before UnreachableError: an API that is
     restarted within it is not noticed. Only requests that may safely be sent twice are repeated.
+
+    Raises ConnectionSettingError when no request can be made with the address or the token.
     """
 
     def __init__(self, url: str, token: str, *, timeout_s: float = 30.0, patience_s: float = 0.0) -> None:
+        _check_address(url)
+        _check_token(token)
         self.url = url.rstrip("/")
         self._patience_s = patience_s
         self._http = httpx.Client(
@@ -125,6 +135,8 @@ class NasdetClient:
         while True:
             params = {**(query or {}), **({"cursor": cursor} if cursor else {})}
             page = self._json("GET", path, params=params, repeatable=True)
+            if not isinstance(page.get("items"), list):
+                raise ForeignAnswerError(200, "no nasdet API", f"{self.url}{path} {_FOREIGN}: it sent no list of items")
             yield from page["items"]
             cursor = page.get("next_cursor")
             if cursor is None:
@@ -137,7 +149,9 @@ class NasdetClient:
         response = self._send(method, path, repeatable=repeatable, **request)
         if response.status_code == 304 and known:
             return known[1]
-        body: Json = response.json()
+        body = _json_object(response)
+        if body is None:
+            raise _foreign(response)
         if cached and "ETag" in response.headers:
             self._cached[path] = (response.headers["ETag"], body)
         return body
@@ -148,6 +162,10 @@ class NasdetClient:
         while True:
             try:
                 response = self._http.request(method, path, **request)
+            except httpx.DecodingError as error:
+                raise UnreachableError(
+                    f"the answer of {self.url} cannot be decoded ({_one_line(str(error))})"
+                ) from error
             except httpx.TransportError as error:
                 if time.monotonic() >= give_up_at:
                     raise UnreachableError(
@@ -164,17 +182,64 @@ class NasdetClient:
 def _checked(response: httpx.Response) -> httpx.Response:
     if response.is_success or response.status_code == 304:
         return response
-    try:
-        problem = response.json()
-    except ValueError:
-        problem = {}
-    if not isinstance(problem, dict):
-        problem = {}
+    problem = _json_object(response)
+    if problem is None or not isinstance(problem.get("title"), str):
+        raise _foreign(response)
+    errors = problem.get("errors")
     fields = tuple(
-        FieldError(_location(entry.get("loc", "")), str(entry.get("msg", ""))) for entry in problem.get("errors", [])
+        FieldError(_location(entry.get("loc", "")), str(entry.get("msg", "")))
+        for entry in (errors if isinstance(errors, list) else [])
+        if isinstance(entry, dict)
     )
-    title = problem.get("title") or f"HTTP {response.status_code}"
-    raise ApiError(response.status_code, title, problem.get("detail") or response.text[:300] or title, fields)
+    raise ApiError(response.status_code, problem["title"], str(problem.get("detail") or problem["title"]), fields)
+
+
+_FOREIGN = "does not look like a nasdet API"
+_SHOWN_CHARACTERS = 200  # of an answer that is not the API's
+
+
+def _json_object(response: httpx.Response) -> Json | None:
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _foreign(response: httpx.Response) -> ForeignAnswerError:
+    said = f"HTTP {response.status_code} {_one_line(response.text)}".rstrip()
+    return ForeignAnswerError(
+        response.status_code,
+        f"HTTP {response.status_code}",
+        f"{response.url} {_FOREIGN}; check the address given with --url or in NASDET_URL; it answered: {said}",
+    )
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}..."
+
+
+def _check_address(url: str) -> None:
+    reason = "it is none"
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError) as error:
+        reason = _one_line(str(error))
+    else:
+        if parsed.scheme in ("http", "https") and parsed.host and (parsed.port is None or 0 < parsed.port < 65536):
+            return
+    raise ConnectionSettingError(
+        f"expected an address such as http://127.0.0.1:8765, but got {url!r} ({reason}); check --url and NASDET_URL"
+    )
+
+
+def _check_token(token: str) -> None:
+    if not token or not all("!" <= character <= "~" for character in token):  # what a header can carry
+        what = "other characters" if token else "an empty one"
+        raise ConnectionSettingError(
+            f"expected a token of visible ASCII characters, but got {what}; check --token and NASDET_TOKEN"
+        )
 
 
 def _location(parts: Any) -> str:

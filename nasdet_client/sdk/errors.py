@@ -9,6 +9,10 @@ class NasdetClientError(Exception):
     """Root of the client's errors; the text is one sentence for a person."""
 
 
+class ConnectionSettingError(NasdetClientError, ValueError):
+    """An address or a token that no request can be made with."""
+
+
 class UnreachableError(NasdetClientError):
     """No answer came from the API."""
 
@@ -40,3 +44,11 @@ class ApiError(NasdetClientError):
     def about_input(self) -> bool:
         """Whether sending something else would help (exit code 2 of the command), not trying again."""
         return self.status in (400, 401, 403, 404, 409, 413, 415, 422)
+
+
+class ForeignAnswerError(ApiError):
+    """Something answered that is no nasdet API, e.g. another program's web server on that port."""
+
+    @property
+    def about_input(self) -> bool:
+        return self.status < 500  # a proxy before an API that is down says so with 502 to 504

@@ -54,11 +54,13 @@ def dataset_folder(home: Path, name: str) -> Path:
         folder = json.loads(entry.read_text())["path"]
     except FileNotFoundError as error:
         raise DatasetError(
-            f"dataset {name!r} is not registered in this installation; expected {entry}: register its folder"
+            f"dataset {name!r} is not registered in this installation; expected {entry}: make its folder known with "
+            "`nasdet run --data DIR` or `nasdet up --data DIR`"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
-            f'expected {{"path": FOLDER}} in {entry}, but it cannot be read as that; register {name!r} again'
+            f'expected {{"path": FOLDER}} in {entry}, but it cannot be read as that; delete that file and make '
+            f"the folder of {name!r} known again with `nasdet run --data DIR` or `nasdet up --data DIR`"
         ) from error
     return Path(folder)
 

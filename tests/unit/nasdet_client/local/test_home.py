@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections import namedtuple
@@ -56,7 +57,14 @@ class TestOpen:
         home.path.mkdir()
         (home.path / "home.json").write_text("[]")
 
-        with pytest.raises(CommandError, match="not the description of a nasdet home"):
+        with pytest.raises(CommandError, match=r'"schema" in .*home\.json, but it holds none; .*--home'):
+            home.open()
+
+    def test_a_schema_that_is_no_number_is_not_called_newer(self, home: Home) -> None:
+        home.path.mkdir()
+        (home.path / "home.json").write_text('{"schema": "x"}')
+
+        with pytest.raises(CommandError, match='a whole number as "schema"'):
             home.open()
 
     def test_a_file_in_the_way_is_one_sentence(self, home: Home) -> None:
@@ -68,6 +76,19 @@ class TestOpen:
     def test_a_full_disk_is_said_before_anything_starts(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
         usage = namedtuple("usage", "total used free")
         monkeypatch.setattr("shutil.disk_usage", lambda _path: usage(100, 99, 1))
+
+        with pytest.raises(CommandError, match=r"disk .* is full") as refused:
+            home.open()
+
+        assert refused.value.exit_code == 1
+
+    def test_a_disk_that_fills_up_while_opening_is_failed_work(
+        self, home: Home, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(_path: Path, **_options: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(Path, "mkdir", full)
 
         with pytest.raises(CommandError, match=r"disk .* is full") as refused:
             home.open()
@@ -103,4 +124,15 @@ class TestRegisterDataset:
         home.open()
         with pytest.raises(CommandError, match=r"nowhere does not exist; check --data"):
             home.register_dataset(tmp_path / "nowhere")
+        home.close()
+
+    def test_a_broken_entry_of_that_name_is_named(self, home: Home, tmp_path: Path) -> None:
+        home.open()
+        (tmp_path / "cells").mkdir()
+        (home.path / "datasets" / "cells.json").write_text("{")
+
+        with pytest.raises(CommandError, match=r"JSON in .*cells\.json.*delete that file") as refused:
+            home.register_dataset(tmp_path / "cells")
+
+        assert refused.value.exit_code == 2
         home.close()
