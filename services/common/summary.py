@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from services.common.db.models import Dataset, DatasetVersion, Job, Search, Supernet, Trial
 from services.common.db.repositories.measurements import MeasurementRepository
+from services.common.db.repositories.trials import TrialRepository
 from services.common.db.states import OPEN_STATES, FinalistRole, SearchState, Stage, WorkState
 from services.common.finalists import Contender, best_winner, contenders, of_role
 from services.common.ranking import OBJECTIVE, ScoredTrial, pareto_front, ranked_trials, tied_with_best
@@ -91,11 +92,8 @@ def _dataset_json(session: Session, search: Search, version: DatasetVersion | No
 
 
 def _trial_counts(session: Session, search: Search, resolved: ResolvedSearch | None) -> dict[str, Any]:
-    counted = session.execute(
-        select(Trial.state, func.count()).where(Trial.search_id == search.id).group_by(Trial.state)
-    )
-    counts = dict.fromkeys((state.value for state in WorkState), 0)
-    counts.update({state.value: count for state, count in counted})
+    counted = TrialRepository(session).count_by_state(search.id)
+    counts = {state.value: counted.get(state, 0) for state in WorkState}
     planned = resolved.total_trials if resolved else None
     return {**counts, "planned": planned, "exhausted": search.exhausted}
 
