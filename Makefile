@@ -16,7 +16,7 @@ PYTEST_WORKERS ?= 2
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test lint format types imports pytest kill-test golden test-no-torch clean
+.PHONY: help install demo test lint format types imports pytest kill-test golden test-no-torch bench clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -69,6 +69,9 @@ test-no-torch: install  ## API and searcher suites in an environment that has no
 	! $(NO_TORCH)/bin/python -c 'import torch' 2>/dev/null
 	suites=$$($(BIN)/python -m tests.support.torch_free); \
 	$(NO_TORCH)/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $$suites
+
+bench: install  ## measure, beside what the obvious way costs (prints, never fails by time)
+	$(BIN)/python benchmarks/check_coco_size.py
 
 clean:  ## remove the environments and caches this Makefile made
 	rm -rf $(VENV) $(NO_TORCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,6 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
+def printable(text: str) -> str:
+    """One line that any terminal and any database takes: undecodable bytes and control characters are escaped."""
+    encodable = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in encodable)
+
+
 class NasDetError(Exception):
     """Root of every error that nasdet raises on purpose."""
 
@@ -46,7 +52,13 @@ class TrialResultError(NasDetError, ValueError):
 
 
 class DatasetError(NasDetError, ValueError):
-    """A dataset is missing, broken or has drifted from its manifest."""
+    """A dataset is missing, broken or has drifted from its manifest.
+
+    Its message can be printed and stored whatever bytes a stranger's file names hold.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class RecalibrationError(NasDetError, ValueError):

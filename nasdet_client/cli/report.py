@@ -1,8 +1,9 @@
-"""Summaries and check reports as text for a person."""
+"""Summaries of searches as text for a person."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -15,8 +16,11 @@ Json = Mapping[str, Any]
 ROWS = (("final", "winner"), ("baseline", "baseline"), ("control", "random control"))
 
 
-def print_report(summary: Json) -> None:
-    """The result table and the sentences that belong to it; of an unfinished search what is known so far."""
+def print_report(summary: Json, home: Path | None = None) -> None:
+    """The result table and the sentences that belong to it; of an unfinished search what is known so far.
+
+    `home` is where the winner's weights are looked for; elsewhere they are named by their SHA-256.
+    """
     search = summary["search"]
     say(f"search {search['id']} {search.get('name') or ''} {search['state']}".replace("  ", " "))
     if summary.get("best"):
@@ -25,6 +29,26 @@ def print_report(summary: Json) -> None:
         console().print(_result_table(summary))
     for line in _remarks(summary):
         say(line)
+    weights = weights_line(summary, home)
+    if weights:
+        say(weights)
+
+
+def weights_line(summary: Json, home: Path | None) -> str | None:
+    """Where the winner's weights are. Of several seeds the one whose AP is nearest to the median that is reported."""
+    final = summary.get("final") or {}
+    runs = [run for run in final.get("seeds", []) if run.get("weights") and run["box_map"] is not None]
+    if not runs or final.get("box_map") is None:
+        return None
+    run = min(runs, key=lambda run: (abs(run["box_map"] - final["box_map"]), run["seed"]))
+    what = f"winner's weights (seed {run['seed']}, AP {_ap(run['box_map'])})"
+    if home is not None:
+        from nasdet_client.local.model_file import weights_file
+
+        file = weights_file(home, run["weights"])
+        if file.is_file():
+            return f"{what}: {file}; look at what they find with: nasdet predict {file} IMAGE"
+    return f"{what}: artifact {run['weights']}"
 
 
 def _print_best(summary: Json) -> None:
@@ -104,32 +128,3 @@ def _remarks(summary: Json) -> list[str]:
         if summary.get(sentence):
             lines.append(str(summary[sentence]))
     return lines
-
-
-def check_lines(report: Json) -> list[str]:
-    """A dataset's check as lines: what is there, then what is wrong."""
-    lines = [f"{report['format'].upper()} format, {len(report['classes'])} classes: {', '.join(report['classes'])}"]
-    for name, split in report["splits"].items():
-        lines.append(f"{name:10} {split['pictures']:>7,} pictures  {split['boxes']:>8,} boxes{_classes(split)}")
-    for role, planned in (report.get("planned_splits") or {}).items():
-        lines.append(f"a search uses {planned['pictures']:,} pictures of {planned['name']} for: {role}")
-    if report.get("splits_problem"):
-        lines.append(f"not usable for a search: {report['splits_problem']}")
-    total = sum(report["defect_counts"].values())
-    lines.append(f"{total:,} defects" if total else "no defects found")
-    lines.extend(f"  {defect['message']}" for defect in report["defects"])
-    return lines
-
-
-MOST_CLASSES_IN_A_LINE = 12
-
-
-def _classes(split: Json) -> str:
-    """Boxes by class, most frequent first, where they fit into a line."""
-    boxes = {name: count for name, count in split["boxes_by_class"].items() if count}
-    if not boxes:
-        return ""
-    ranked = sorted(boxes.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{name} {count:,}" for name, count in ranked[:MOST_CLASSES_IN_A_LINE])
-    more = len(ranked) - MOST_CLASSES_IN_A_LINE
-    return f"  ({shown}{f', and {more} more classes' if more > 0 else ''})"

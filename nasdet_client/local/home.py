@@ -18,6 +18,9 @@ HOME_SCHEMA = 1
 OTHER_HOME = "choose another folder with --home"
 MINIMUM_FREE_BYTES = 200 * 2**20  # a checkpoint and its successor of the largest preset, with room for the database
 
+DATASET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")  # as the API takes it
+MOST_NAME_CHARACTERS = 200
+
 T = TypeVar("T")
 
 
@@ -120,19 +123,45 @@ class Home:
 
     # --- datasets -------------------------------------------------------------------------------------------------
 
-    def register_dataset(self, directory: Path) -> str:
+    def register_dataset(self, directory: Path, name: str | None = None) -> str:
         """Make a directory known to this installation; return the name under which searches find it.
 
-        The name is the directory's own; a second directory of that name gets a suffix made from its path.
+        Without `name` it is the directory's own; a second directory of that name gets a suffix made from its path.
+        Raises CommandError when a name that was given cannot be one, or is another directory's.
         """
         path = directory.expanduser().resolve()
         if not path.is_dir():
             raise CommandError(f"expected a dataset directory, but {directory} {_what_is(path)}; check --data")
-        name = re.sub(r"[^a-z0-9._-]+", "-", path.name.lower()).strip("-.") or "dataset"
-        if self._registered(name) not in (None, str(path)):
-            name = f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+        self._prepare_datasets()
+        if name is None:
+            name = re.sub(r"[^a-z0-9._-]+", "-", path.name.lower()).strip("-.") or "dataset"
+            if self._registered(name) not in (None, str(path)):
+                name = f"{name}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+        else:
+            self.check_dataset_name(name, path)
         write_atomically(self.path / "datasets" / f"{name}.json", json.dumps({"path": str(path)}) + "\n")
         return name
+
+    def _prepare_datasets(self) -> None:
+        """The folder of names, also in a home that no platform was opened on."""
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._check_version()
+            (self.path / "datasets").mkdir(exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"cannot use {self.path} as home: {error.strerror or error}; {OTHER_HOME}") from error
+
+    def check_dataset_name(self, name: str, directory: Path) -> None:
+        """Raise CommandError when a directory cannot be registered under this name."""
+        path = directory.expanduser().resolve()
+        if not DATASET_NAME.fullmatch(name) or len(name) > MOST_NAME_CHARACTERS:
+            raise CommandError(
+                f"expected a dataset name of at most {MOST_NAME_CHARACTERS} letters, digits, dots, dashes and "
+                f"underscores that begins with a letter, digit or underscore, got {name!r}; choose another --name"
+            )
+        other = self._registered(name)
+        if other not in (None, str(path)):
+            raise CommandError(f"the name {name!r} already is that of {other} in {self.path}; choose another --name")
 
     def _registered(self, name: str) -> str | None:
         file = self.path / "datasets" / f"{name}.json"

@@ -17,13 +17,11 @@ from torch import Tensor
 from nasdet_core.data.augment import Augmentation
 from nasdet_core.data.cache import ResidentImages
 from nasdet_core.data.in_memory import ImageRecord
+from nasdet_core.data.input_format import PIXEL_FORMATS
 from nasdet_core.errors import SettingError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-PIXEL_FORMATS = ("rgb_normalized", "bgr_255")
-"""rgb_normalized: RGB, (value / 255 - mean) / std. bgr_255: BGR 0..255, nothing subtracted (the public DetNAS
-code)."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

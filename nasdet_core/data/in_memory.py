@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -87,14 +87,18 @@ class ImageRecord:
     annotation: Annotation
 
 
+Effect = Literal["left out", "repaired", "noted"]
+"""What became of the thing that has a defect: not used; used after a repair; used as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """Something wrong with a dataset, said as one sentence about the file; what it concerns has been left
-    out."""
+    """Something odd or wrong with a dataset, said as one sentence about the file."""
 
     kind: str
     message: str
     count: int = 1
+    effect: Effect = "left out"
 
 
 @dataclass(frozen=True, eq=False)

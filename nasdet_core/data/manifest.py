@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasdet_core.data.defects import DefectLog
 from nasdet_core.data.in_memory import Dataset, ImageRecord, Progress
-from nasdet_core.data.pictures import PictureFacts, examine, inside
-from nasdet_core.data.splits import ROLES, SplitPlan, no_boxes_left
+from nasdet_core.data.pictures import inside
+from nasdet_core.data.splits import ROLES, SplitPlan
 from nasdet_core.errors import DatasetError
 
 SCHEMA = 1
@@ -108,57 +107,13 @@ class Manifest:
         return tuple(known[file] for file in self.splits[role])
 
 
-def examine_pictures(dataset: Dataset, progress: Progress | None = None) -> dict[str, PictureFacts]:
-    """Hash and decode every picture of the dataset once; the result serves both the check and the
-    manifest."""
-    records = dataset.by_file()
-    facts: dict[str, PictureFacts] = {}
-    for done, (file, record) in enumerate(records.items(), start=1):
-        facts[file] = _with_size_checked(examine(dataset.root, file), record)
-        if progress is not None:
-            progress(done, len(records))
-    return facts
-
-
-def without_bad_pictures(dataset: Dataset, facts: Mapping[str, PictureFacts]) -> Dataset:
-    """The dataset without the pictures that cannot be used; each of those is a defect of it."""
-    bad = {file: fact.problem for file, fact in facts.items() if fact.problem is not None}
-    splits = {
-        name: tuple(record for record in records if record.file not in bad) for name, records in dataset.splits.items()
-    }
-    if no_boxes_left(splits):
-        reason = next(iter(bad.values()), "the other pictures have no boxes")
-        raise DatasetError(f"no usable picture with a box is left in {dataset.root}; first reason: {reason}")
-    log = DefectLog()
-    log.extend(dataset.defects)
-    for problem in bad.values():
-        log.add("bad_picture", f"{problem}; left out")
-    return replace(dataset, splits=splits, defects=log.defects())
-
-
 def build_manifest(
-    dataset: Dataset,
-    plan: SplitPlan,
-    progress: Progress | None = None,
-    *,
-    facts: Mapping[str, PictureFacts] | None = None,
+    dataset: Dataset, plan: SplitPlan, *, picture_hashes: Mapping[str, str], left_out: Iterable[str] = ()
 ) -> Manifest:
-    """Hash every file of the version. `facts` saves reading the pictures again after `examine_pictures`."""
-    facts = examine_pictures(dataset, progress) if facts is None else facts
+    """The version of a dataset. `picture_hashes` has the sha256 of every picture of the dataset; `left_out` names
+    pictures that are there and cannot be used."""
     hashes: dict[str, str] = {source: _sha256(dataset.root / source, source) for source in dataset.sources}
-    left_out = []
-    for file, fact in facts.items():
-        if fact.problem is None and fact.sha256 is not None:
-            hashes[file] = fact.sha256
-        else:
-            left_out.append(file)
-    splits = {role: tuple(file for file in plan.files(role) if file in hashes) for role in ROLES}
-    empty = [role for role in ROLES if not splits[role]]
-    if empty:
-        raise DatasetError(
-            f"no usable picture is left in the {empty[0]} split ({plan.names[empty[0]]}) of {dataset.root}; "
-            "check the dataset to see what is wrong with its pictures"
-        )
+    hashes.update({file: picture_hashes[file] for file in dataset.by_file()})
     return Manifest(
         source_format=dataset.source_format,
         classes=dataset.class_names,
@@ -166,25 +121,8 @@ def build_manifest(
         files=hashes,
         left_out=tuple(sorted(left_out)),
         seed=plan.seed,
-        splits=splits,
+        splits={role: plan.files(role) for role in ROLES},
         split_names=dict(plan.names),
-    )
-
-
-def _with_size_checked(fact: PictureFacts, record: ImageRecord) -> PictureFacts:
-    if fact.problem is not None or (fact.width, fact.height) == (record.width, record.height):
-        return fact
-    turned = (
-        " (it has an EXIF orientation that turns it)"
-        if (fact.height, fact.width) == (record.width, record.height)
-        else ""
-    )
-    return PictureFacts(
-        fact.sha256,
-        fact.width,
-        fact.height,
-        f"picture {record.file} is {fact.width}x{fact.height}{turned}, but its annotation was made for "
-        f"{record.width}x{record.height}, so its boxes cannot be trusted",
     )
 
 

@@ -1,10 +1,18 @@
-"""Which pictures train, which steer the search, which are reported. Needs nothing but the standard library.
+"""Which pictures train, which steer the search, which are reported.
 
+* train + search + val (or test): taken as they are, search on search, report on val (or test). This is the form of
+  DetNAS written out as files (`nasdet data split --search`). With train, search, val and test the report is on test,
+  as it is wherever there is one; val then takes no part, so that no number in the report comes from pictures that
+  anything was chosen by.
 * train + val + test: search on val, report on test.
 * train + val (or train + test): a seeded search split is taken out of train; the other set is reported. It
   has a fifth of the training pictures, at most 5000, which on COCO is the number of DetNAS (Chen et al.
   2019, arXiv:1903.10979, section 4).
 * one set: train, search and report (60 : 20 : 20) are drawn by seed.
+
+Whatever is drawn is drawn stratified by class (`stratify.draw_stratified`), as by `nasdet data split`: on a small
+dataset a plain draw leaves rare classes without a single object to train or to measure on. DetNAS itself drew its
+search split plainly; at the size of COCO both come to the same.
 
 Finalists and baseline train on `final`: train, plus the search split when that came out of train. The seed
 belongs to the dataset version, so two searches on one version see the same splits.
@@ -12,11 +20,11 @@ belongs to the dataset version, so two searches on one version see the same spli
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nasdet_core.data.defects import DefectLog
+from nasdet_core.data.draw_splits import draw
 from nasdet_core.data.in_memory import Dataset, ImageRecord
 from nasdet_core.errors import DatasetError
 
@@ -37,6 +45,7 @@ class SplitPlan:
     final: tuple[str, ...]
     names: Mapping[str, str]
     seed: int
+    unused: tuple[str, ...] = ()  # splits with boxes that take no part
 
     def files(self, role: str) -> tuple[str, ...]:
         return {"train": self.train, "search": self.search, "report": self.report, "final": self.final}[role]
@@ -58,28 +67,46 @@ def assign_splits(dataset: Dataset, seed: int = 0) -> SplitPlan:
 
 def _assign(dataset: Dataset, seed: int) -> SplitPlan:
     usable = {name: records for name, records in dataset.splits.items() if _boxes(records)}
-    known = [name for name in ("train", "val", "test") if name in usable]
+    measured = [name for name in ("val", "test") if name in usable]
     if len(usable) == 1:
         return _from_one_set(*next(iter(usable.items())), seed)
-    if "train" not in usable or len(known) < 2:
+    if "train" not in usable or not measured:
         names = ", ".join(sorted(usable)) or "none"
         raise DatasetError(
-            f"expected splits train and val, train, val and test, or a single set with boxes in "
-            f"{dataset.root}, found {names}; rename the split files"
+            f"expected splits train and val, train, val and test, train, search and val, or a single set with boxes "
+            f"in {dataset.root}, found {names}; rename the split files"
         )
+    if "search" in usable:
+        return _as_written(usable, search="search", report=measured[-1], seed=seed)
+    if len(measured) == 2:
+        return _as_written(usable, search="val", report="test", seed=seed)
+    return _search_out_of_train(usable, measured[0], dataset, seed)
+
+
+def _as_written(usable: Mapping[str, Sequence[ImageRecord]], *, search: str, report: str, seed: int) -> SplitPlan:
+    train, held_out = _files(usable["train"]), _files(usable[search])
+    came_from_train = search == "search"
+    return SplitPlan(
+        train=train,
+        search=held_out,
+        report=_files(usable[report]),
+        final=tuple(sorted((*train, *held_out))) if came_from_train else train,
+        names={
+            "train": "train",
+            "search": search,
+            "report": report,
+            "final": "train+search" if came_from_train else "train",
+        },
+        seed=seed,
+        unused=tuple(sorted(set(usable) - {"train", search, report})),
+    )
+
+
+def _search_out_of_train(
+    usable: Mapping[str, Sequence[ImageRecord]], report: str, dataset: Dataset, seed: int
+) -> SplitPlan:
     train = _files(usable["train"])
-    if len(known) == 3:
-        return SplitPlan(
-            train=train,
-            search=_files(usable["val"]),
-            report=_files(usable["test"]),
-            final=train,
-            names={"train": "train", "search": "val", "report": "test", "final": "train"},
-            seed=seed,
-        )
-    report = known[1]
-    held_out = _share(len(train))
-    rest, search = _draw(usable["train"], (held_out,), seed, dataset)
+    rest, search = _draw(usable["train"], (_share(len(train)),), seed, dataset)
     return SplitPlan(
         train=rest,
         search=search,
@@ -87,12 +114,13 @@ def _assign(dataset: Dataset, seed: int) -> SplitPlan:
         final=train,
         names={"train": "train:rest", "search": "train:search", "report": report, "final": "train"},
         seed=seed,
+        unused=tuple(sorted(set(usable) - {"train", report})),
     )
 
 
 def drop_repeated(splits: Mapping[str, tuple[ImageRecord, ...]], log: DefectLog) -> dict[str, tuple[ImageRecord, ...]]:
-    """A picture named by two splits stays in the one that measures (test before val before others)."""
-    order = sorted(splits, key=lambda name: {"test": 0, "val": 1}.get(name, 2))
+    """A picture named by two splits stays in the one that measures (test before val before search)."""
+    order = sorted(splits, key=lambda name: {"test": 0, "val": 1, "search": 2}.get(name, 3))
     owner: dict[str, str] = {}
     for name in order:
         for record in splits[name]:
@@ -140,20 +168,12 @@ def _draw(
     records: Sequence[ImageRecord], shares: Sequence[int], seed: int, dataset: Dataset | None
 ) -> tuple[tuple[str, ...], ...]:
     """(what is left, first share, second share ...), each in file order."""
-    files = sorted(record.file for record in records)
-    if sum(shares) >= len(files):
+    if sum(shares) >= len(records):
         where = f" in {dataset.root}" if dataset is not None else ""
         raise DatasetError(
-            f"expected more than {sum(shares)} usable training pictures to split{where}, found {len(files)}"
+            f"expected more than {sum(shares)} usable training pictures to split{where}, found {len(records)}"
         )
-    shuffled = list(files)
-    random.Random(f"nasdet-splits:{seed}").shuffle(shuffled)
-    drawn: list[tuple[str, ...]] = []
-    start = 0
-    for share in shares:
-        drawn.append(tuple(sorted(shuffled[start : start + share])))
-        start += share
-    return (tuple(sorted(shuffled[start:])), *drawn)
+    return tuple(_files(subset) for subset in draw(records, shares, seed))
 
 
 def _files(records: Sequence[ImageRecord]) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ def run(job: JobRequest, context: JobContext) -> JobOutcome:
     folder = dataset_folder(context.facts.home, job.payload["dataset"])
     context.progress(stage="check")
 
-    def progress(done: int, total: int) -> None:
-        context.progress(stage="check", pictures_done=done, pictures=total)
+    def progress(what: str, done: int, total: int) -> None:
+        context.progress(stage="check", doing=what, done=done, total=total)
 
     report, manifest = check_and_build_manifest(folder, progress)
     text = json.dumps(manifest.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)

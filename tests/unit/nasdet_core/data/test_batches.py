@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 from torch.testing import assert_close
 
-from nasdet_core.data import batches
 from nasdet_core.data.augment import Augmentation
 from nasdet_core.data.batches import (
     IMAGENET_MEAN,
@@ -28,7 +27,6 @@ from nasdet_core.data.cache import ResidentImages, frame_of
 from nasdet_core.data.in_memory import Annotation, ImageRecord
 from nasdet_core.data.read import read_dataset
 from nasdet_core.errors import DatasetError, SettingError
-from nasdet_core.supernet import recipe
 from tests.support.datasets import write_coco, write_picture
 
 QUIET = Augmentation(horizontal_flip=0)
@@ -309,8 +307,3 @@ class TestAugmentation:
     def test_values_out_of_range(self, bad: dict[str, float]) -> None:
         with pytest.raises(SettingError, match=next(iter(bad))):
             Augmentation(**bad)  # type: ignore[arg-type]  # one dictionary for fields of two types
-
-
-def test_recipes_know_the_same_pixel_formats() -> None:
-    """Recipes are read where there is no torch, so the names stand twice."""
-    assert recipe.PIXEL_FORMATS == batches.PIXEL_FORMATS

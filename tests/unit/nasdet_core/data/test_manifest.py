@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,8 @@ class TestVersion:
 
     def test_built_in_parts_equals_built_at_once(self, tmp_path: Path) -> None:
         dataset = read_dataset(write_coco(tmp_path, SPLITS))
-        assert build_manifest(dataset, assign_splits(dataset)) == manifest_of(tmp_path)
+        hashes = {file: sha256((dataset.root / file).read_bytes()).hexdigest() for file in dataset.by_file()}
+        assert build_manifest(dataset, assign_splits(dataset), picture_hashes=hashes) == manifest_of(tmp_path)
 
 
 class TestDrift:
@@ -112,28 +114,34 @@ class TestDrift:
 
 class TestCheck:
     def test_counts(self, tmp_path: Path) -> None:
-        seen: list[tuple[int, int]] = []
-        report = check_dataset(write_voc(tmp_path, SPLITS), lambda done, total: seen.append((done, total)))
+        seen: list[tuple[str, int, int]] = []
+        report = check_dataset(write_voc(tmp_path, SPLITS), lambda *said: seen.append(said))
         assert report["splits"]["train"]["pictures"] == 4
         assert report["splits"]["train"]["boxes_by_class"] == {"cat": 4, "dog": 4}
         assert (report["splits"]["val"]["small"], report["splits"]["val"]["medium"]) == (6, 0)
         assert report["planned_splits"]["report"] == {"name": "test", "pictures": 2}
         assert report["picture_sizes"] == [{"width": 64, "height": 48, "pictures": 9}]
         assert report["defects"] == []
-        assert seen == [(n, 9) for n in range(1, 10)]
+        assert [step for step in seen if step[0] == "looking at pictures"][-1][1:] == (9, 9)
+        assert {what for what, _done, _total in seen} == {
+            "reading annotations",
+            "looking at pictures",
+            "comparing pictures",
+        }
         json.dumps(report)
 
     def test_bad_pictures_are_said_and_left_out(self, tmp_path: Path) -> None:
         root = write_voc(tmp_path, SPLITS)
         picture = root / "JPEGImages" / "train01.jpg"
         picture.write_bytes(picture.read_bytes()[:200])
-        write_picture(root / "JPEGImages" / "val00.jpg", 48, 64)
+        write_picture(root / "JPEGImages" / "val00.jpg", 32, 24)
         report, manifest = check_and_build_manifest(root)
-        assert report["defect_counts"] == {"bad_picture": 2}
-        sentences = [defect["message"] for defect in report["defects"]]
-        assert sentences[0].startswith("picture JPEGImages/train01.jpg cannot be decoded")
-        assert "picture JPEGImages/val00.jpg is 48x64" in sentences[1]
-        assert "annotation was made for 64x48" in sentences[1]
+        assert report["defect_counts"] == {"truncated_picture": 1, "wrong_size_and_boxes": 1}
+        sentences = {defect["kind"]: defect["message"] for defect in report["defects"]}
+        assert sentences["truncated_picture"].startswith("picture JPEGImages/train01.jpg cannot be decoded")
+        assert sentences["wrong_size_and_boxes"].startswith(
+            "picture JPEGImages/val00.jpg is 32x24, but its annotation in Annotations/val00.xml was made for 64x48"
+        )
         assert manifest.left_out == ("JPEGImages/train01.jpg", "JPEGImages/val00.jpg")
         assert (len(manifest.splits["train"]), len(manifest.splits["search"])) == (3, 2)
         assert [record.file for record in manifest.records(read_dataset(root), "search")] == list(
@@ -144,14 +152,15 @@ class TestCheck:
         root = write_voc(tmp_path, SPLITS)
         (root / "JPEGImages" / "test01.jpg").write_bytes((root / "JPEGImages" / "train02.jpg").read_bytes())
         defects = check_dataset(root)["defects"]
-        assert [defect["kind"] for defect in defects] == ["repeated_picture"]
-        assert "train02.jpg and JPEGImages/test01.jpg have the same bytes (in train and test)" in defects[0]["message"]
+        assert [defect["kind"] for defect in defects] == ["same_picture_in_two_splits"]
+        for part in ("JPEGImages/train02.jpg", "JPEGImages/test01.jpg", "train", "test"):
+            assert part in defects[0]["message"]
 
     def test_class_that_cannot_be_learned(self, tmp_path: Path) -> None:
         root = write_voc(tmp_path, SPLITS)
         write_voc_xml(root, "val00", [voc_object("horse", (1, 1, 9, 9))])
         assert [d["message"] for d in check_dataset(root)["defects"]] == [
-            "class horse has no box in train, so it cannot be learned"
+            "1 class has boxes in val only and cannot be learned: horse"
         ]
 
     def test_sets_that_cannot_be_split_are_reported_not_raised(self, tmp_path: Path) -> None:

@@ -6,10 +6,20 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from nasdet_core.data.pictures import PictureError, decode, examine, header_size, inside, read_bytes
+from nasdet_core.data.pictures import (
+    PictureError,
+    decode,
+    examine,
+    examine_all,
+    header_facts,
+    headers_of_all,
+    inside,
+    read_bytes,
+)
 from tests.support.datasets import write_picture
 
 
@@ -24,7 +34,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 class TestDecode:
-    @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
     def test_accepted_formats(self, tmp_path: Path, suffix: str) -> None:
         write_picture(tmp_path / f"a.{suffix}", 20, 10)
         image = decode((tmp_path / f"a.{suffix}").read_bytes(), "a")
@@ -36,6 +46,20 @@ class TestDecode:
         Image.new(mode, (5, 4)).save(path)
         assert decode(path.read_bytes(), "a").mode == "RGB"
 
+    def test_sixteen_bit_grey_keeps_its_upper_bits(self, tmp_path: Path) -> None:
+        values = np.array([[0, 255, 256, 0x1234, 0x8000, 0xFFFF]], dtype=np.uint16)
+        for suffix in ("png", "tif"):
+            Image.fromarray(values).save(tmp_path / f"a.{suffix}")
+            decoded = np.asarray(decode((tmp_path / f"a.{suffix}").read_bytes(), "a"))
+            assert decoded[0, :, 0].tolist() == [0, 0, 1, 0x12, 0x80, 0xFF]
+        facts = examine(tmp_path, "a.png")
+        assert [kind for kind, _sentence in facts.traits] == ["deep_picture"]
+
+    def test_floating_point_pictures_are_refused(self, tmp_path: Path) -> None:
+        Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "a.tif")
+        with pytest.raises(PictureError, match="holds floating-point numbers"):
+            decode((tmp_path / "a.tif").read_bytes(), "a.tif")
+
     def test_exif_orientation_is_applied(self, tmp_path: Path) -> None:
         image = Image.new("RGB", (40, 20))
         image.paste((255, 255, 255), (0, 0, 20, 20))  # left half white
@@ -44,7 +68,8 @@ class TestDecode:
         image.save(tmp_path / "a.jpg", exif=exif, quality=95)
         upright = decode((tmp_path / "a.jpg").read_bytes(), "a.jpg")
         assert upright.size == (20, 40)
-        assert header_size(tmp_path, "a.jpg") == (20, 40)
+        facts = header_facts(tmp_path, "a.jpg")
+        assert (facts.width, facts.height, facts.orientation, facts.stored_size) == (20, 40, 6, (40, 20))
         top, bottom = upright.getpixel((10, 5)), upright.getpixel((10, 35))
         assert isinstance(top, tuple)
         assert isinstance(bottom, tuple)
@@ -57,14 +82,16 @@ class TestDecode:
     def test_other_formats_are_refused(self, tmp_path: Path) -> None:
         Image.new("RGB", (8, 6)).save(tmp_path / "a.gif")
         (tmp_path / "a.gif").rename(tmp_path / "a.jpg")
-        with pytest.raises(PictureError, match=r"a.jpg cannot be decoded: not a JPEG, PNG, WebP or BMP picture"):
+        with pytest.raises(PictureError, match=r"a.jpg cannot be decoded: not a JPEG, PNG, WebP, BMP or TIFF picture"):
             decode(read_bytes(tmp_path, "a.jpg"), "a.jpg")
 
     def test_decompression_bomb_is_refused_by_its_header(self, tmp_path: Path) -> None:
         (tmp_path / "a.png").write_bytes(png_header(60_000, 60_000))
-        problem = examine(tmp_path, "a.png").problem
-        assert problem is not None
-        assert "a.png" in problem
+        for look in (examine, header_facts):
+            problem = look(tmp_path, "a.png").problem
+            assert problem is not None
+            assert problem.kind == "picture_too_large"
+            assert "a.png" in str(problem)
 
     def test_many_pixels_below_the_library_limit_are_refused_too(self) -> None:
         with pytest.raises(PictureError, match="has 8001x8000 pixels, more than the 64000000 accepted"):
@@ -86,16 +113,55 @@ class TestExamine:
         (tmp_path / f"a.{suffix}").write_bytes(content[: len(content) // 2])
         problem = examine(tmp_path, f"a.{suffix}").problem
         assert problem is not None
-        assert problem.startswith(f"picture a.{suffix} cannot be decoded:")
-        assert "\n" not in problem
+        assert problem.kind == "truncated_picture"
+        assert str(problem).startswith(f"picture a.{suffix} cannot be decoded: it is truncated")
+        assert "\n" not in str(problem)
 
-    @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"BM" + b"\0" * 60, b"RIFF\0\0\0\0WEBPVP8 ", b"hello"])
+    @pytest.mark.parametrize("content", [b"\xff\xd8\xff", b"BM" + b"\0" * 60, b"RIFF\0\0\0\0WEBPVP8 ", b"hello"])
     def test_garbage_never_raises(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "a.jpg").write_bytes(content)
         assert examine(tmp_path, "a.jpg").problem is not None
 
     def test_missing_picture(self, tmp_path: Path) -> None:
-        assert examine(tmp_path, "a.jpg").problem == "picture a.jpg is missing"
+        for look in (examine, header_facts):
+            assert str(look(tmp_path, "a.jpg").problem) == "picture a.jpg is missing"
+
+    def test_empty_picture(self, tmp_path: Path) -> None:
+        (tmp_path / "a.jpg").write_bytes(b"")
+        for look in (examine, header_facts):
+            problem = look(tmp_path, "a.jpg").problem
+            assert problem is not None
+            assert (problem.kind, str(problem)) == ("empty_picture", "picture a.jpg is empty (0 bytes)")
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_header_and_decoding_agree(self, tmp_path: Path, orientation: int) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / "a.jpg", exif=exif)
+        decoded = decode((tmp_path / "a.jpg").read_bytes(), "a.jpg")
+        for facts in (examine(tmp_path, "a.jpg"), header_facts(tmp_path, "a.jpg")):
+            assert (facts.width, facts.height) == decoded.size
+            assert (facts.orientation, facts.stored_size) == (orientation, (30, 20))
+
+    def test_many_at_once_and_one_file_under_two_names(self, tmp_path: Path) -> None:
+        for number in range(4):
+            write_picture(tmp_path / f"{number}.png", 20 + number, 10, seed=number)
+        (tmp_path / "again.png").hardlink_to(tmp_path / "2.png")
+        (tmp_path / "bad.png").write_bytes(b"no picture")
+        names = [*(f"{number}.png" for number in range(4)), "again.png", "bad.png", "gone.png", "../x.png"]
+        seen: list[tuple[int, int]] = []
+        facts = examine_all(tmp_path, names, lambda done, total: seen.append((done, total)))
+        assert list(facts) == names
+        assert [facts[name].width for name in names[:5]] == [20, 21, 22, 23, 22]
+        assert facts["again.png"].sha256 == facts["2.png"].sha256
+        assert {name: str(facts[name].problem) for name in names[5:]} == {
+            "bad.png": "picture bad.png cannot be decoded: not a JPEG, PNG, WebP, BMP or TIFF picture",
+            "gone.png": "picture gone.png is missing",
+            "../x.png": "picture '../x.png' points outside the dataset; use a path below its root",
+        }
+        assert seen[-1] == (8, 8)
+        headers = headers_of_all(tmp_path, names)
+        assert [(h.width, h.height) for h in headers.values()] == [(f.width, f.height) for f in facts.values()]
 
 
 @pytest.mark.parametrize("path", ["../a.jpg", "/a.jpg", "b/../../a.jpg", "", "a\\b.jpg", "a\0.jpg"])

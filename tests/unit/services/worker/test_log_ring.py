@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -14,11 +16,13 @@ from services.worker.log_ring import LogRing
 def pipe() -> Iterator[tuple[int, int]]:
     reader, writer = os.pipe()
     yield reader, writer
-    for descriptor in (writer, reader):
-        try:
-            os.close(descriptor)
-        except OSError:  # the test closed it
-            continue
+    with contextlib.suppress(OSError):  # the test closed it
+        os.close(writer)
+    # The ring's thread must see the end before the number of its descriptor goes to the next test's pipe.
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and thread.name == "executor-log":
+            thread.join()
+    os.close(reader)
 
 
 def test_settle_waits_for_everything_written_so_far(pipe: tuple[int, int]) -> None:
