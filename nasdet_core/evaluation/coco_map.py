@@ -53,6 +53,7 @@ class CocoResult:
     images: int
     stats: Mapping[str, float | None] | None = None  # COCO's twelve numbers; only when asked for
     per_size: Mapping[str, float | None] | None = None  # small, medium, large; only when asked for
+    per_class_ap50: Mapping[str, float | None] | None = None  # only when asked for
 
 
 class CocoEvaluator:
@@ -99,10 +100,10 @@ class CocoEvaluator:
         """Score the detections of all images, in the order of the records.
 
         Without `full`, one area range is matched, which is all that the fitness needs; with it, COCO's twelve
-        numbers and the AP by object size are added. The values common to both are the same.
+        numbers, the AP by object size and the AP50 by class are added. The values common to both are the same.
         """
         run = self._match(detections, full=full)
-        with _silent():
+        with silent():
             run.accumulate()
         precision, recall = run.eval["precision"], run.eval["recall"]  # [T, R, K, A, M], [T, K, A, M]
         images, ranges = len(self._records), len(run.params.areaRng)
@@ -111,17 +112,23 @@ class CocoEvaluator:
         overall = precision[:, :, :, 0, -1]
         ious = np.asarray(run.params.iouThrs)
         stats = _twelve(precision, recall, ious) if full else None
+        ap50 = overall[_at(ious, 0.5)]  # [1, R, K]
         return CocoResult(
-            box_map=_mean(overall),
-            box_ap50=_mean(overall[_at(ious, 0.5)]),
-            box_ap75=_mean(overall[_at(ious, 0.75)]),
-            per_class={name: _maybe(_mean(overall[:, :, k])) for k, name in enumerate(self._names)},
+            box_map=mean_of_present(overall),
+            box_ap50=mean_of_present(ap50),
+            box_ap75=mean_of_present(overall[_at(ious, 0.75)]),
+            per_class=self._by_class(overall),
             jackknife=jackknife,
             standard_error=jackknife_standard_error(jackknife),
             images=images,
             stats=stats,
             per_size={size: stats[f"AP_{size}"] for size in ("small", "medium", "large")} if stats else None,
+            per_class_ap50=self._by_class(ap50) if full else None,
         )
+
+    def _by_class(self, precision: npt.NDArray[np.float64]) -> dict[str, float | None]:
+        """`precision` is [T, R, K]."""
+        return {name: or_none(mean_of_present(precision[:, :, k])) for k, name in enumerate(self._names)}
 
     def _match(self, detections: Sequence[Detections], *, full: bool) -> COCOeval:
         entries = list(_detection_entries(detections, len(self._records), self._categories))
@@ -162,7 +169,7 @@ class _BoxEvaluation(COCOeval):  # type: ignore[misc]  # pycocotools carries no 
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """pycocotools prints its progress; our output belongs to the command that runs."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
@@ -184,7 +191,7 @@ def _coco_index(
         "categories": [{"id": category, "name": name} for category, name in zip(categories, names, strict=True)],
         "annotations": annotations,
     }
-    with _silent():
+    with silent():
         coco.createIndex()
     return coco
 
@@ -209,23 +216,8 @@ def _truth_entries(records: Sequence[ImageRecord], categories: Sequence[int]) ->
 def _detection_entries(
     detections: Sequence[Detections], images: int, categories: Sequence[int]
 ) -> Iterator[dict[str, Any]]:
-    if len(detections) != images:
-        raise DetectionsError(f"expected detections for {images} images, found them for {len(detections)}")
     identity = 0
-    for image, (boxes, scores, labels) in enumerate(detections, start=1):
-        xyxy = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-        score = np.asarray(scores, dtype=np.float64)
-        label = np.asarray(labels)
-        if len({len(xyxy), len(score), len(label)}) > 1:
-            counts = f"{len(xyxy)} boxes, {len(score)} scores and {len(label)} labels"
-            raise DetectionsError(f"image {image} has {counts}; expected as many of each")
-        if not (np.isfinite(xyxy).all() and np.isfinite(score).all()):
-            raise DetectionsError(f"image {image} has a box or score that is not a finite number")
-        if len(label) and (label.min() < 0 or label.max() >= len(categories)):
-            raise DetectionsError(
-                f"image {image} has labels {label.min()}..{label.max()}, expected class indices "
-                f"0..{len(categories) - 1}"
-            )
+    for image, (xyxy, score, label) in enumerate(checked_detections(detections, images, len(categories)), start=1):
         sizes = xyxy[:, 2:] - xyxy[:, :2]
         rows = np.concatenate([xyxy[:, :2], sizes], axis=1).tolist()
         areas = (sizes[:, 0] * sizes[:, 1]).tolist()
@@ -242,6 +234,29 @@ def _detection_entries(
             }
 
 
+def checked_detections(
+    detections: Sequence[Detections], images: int, classes: int
+) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[Any]]]:
+    """The (boxes_xyxy, scores, labels) of each image as arrays. DetectionsError names the first that cannot be
+    scored."""
+    if len(detections) != images:
+        raise DetectionsError(f"expected detections for {images} images, found them for {len(detections)}")
+    for image, (boxes, scores, labels) in enumerate(detections, start=1):
+        xyxy = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        score = np.asarray(scores, dtype=np.float64)
+        label = np.asarray(labels)
+        if len({len(xyxy), len(score), len(label)}) > 1:
+            counts = f"{len(xyxy)} boxes, {len(score)} scores and {len(label)} labels"
+            raise DetectionsError(f"image {image} has {counts}; expected as many of each")
+        if not (np.isfinite(xyxy).all() and np.isfinite(score).all()):
+            raise DetectionsError(f"image {image} has a box or score that is not a finite number")
+        if len(label) and (label.min() < 0 or label.max() >= classes):
+            raise DetectionsError(
+                f"image {image} has labels {label.min()}..{label.max()}, expected class indices 0..{classes - 1}"
+            )
+        yield xyxy, score, label
+
+
 def _image_groups(countable: Sequence[int]) -> npt.NDArray[np.int64]:
     groups = min(len(countable), MAX_GROUPS)
     order = sorted(range(len(countable)), key=lambda image: countable[image] == 0)  # stable: those with objects first
@@ -256,23 +271,24 @@ def _twelve(
 ) -> dict[str, float | None]:
     """COCOeval.summarize without its prints, in its order; areas: all, small, medium, large; detections: 1,
     10, 100."""
-    values = [_mean(precision[:, :, :, 0, 2])]
-    values += [_mean(precision[_at(ious, threshold), :, :, 0, 2]) for threshold in (0.5, 0.75)]
-    values += [_mean(precision[:, :, :, area, 2]) for area in (1, 2, 3)]
-    values += [_mean(recall[:, :, 0, limit]) for limit in (0, 1, 2)]
-    values += [_mean(recall[:, :, area, 2]) for area in (1, 2, 3)]
-    return {name: _maybe(value) for name, value in zip(STATS, values, strict=True)}
+    values = [mean_of_present(precision[:, :, :, 0, 2])]
+    values += [mean_of_present(precision[_at(ious, threshold), :, :, 0, 2]) for threshold in (0.5, 0.75)]
+    values += [mean_of_present(precision[:, :, :, area, 2]) for area in (1, 2, 3)]
+    values += [mean_of_present(recall[:, :, 0, limit]) for limit in (0, 1, 2)]
+    values += [mean_of_present(recall[:, :, area, 2]) for area in (1, 2, 3)]
+    return {name: or_none(value) for name, value in zip(STATS, values, strict=True)}
 
 
 def _at(ious: npt.NDArray[np.float64], threshold: float) -> npt.NDArray[np.intp]:
     return np.flatnonzero(np.isclose(ious, threshold))
 
 
-def _mean(values: npt.NDArray[np.float64]) -> float:
+def mean_of_present(values: npt.NDArray[np.float64]) -> float:
     """Mean over what exists; -1 (pycocotools' mark) when nothing does."""
     present = values[values > -1]
     return float(np.mean(present)) if present.size else -1.0
 
 
-def _maybe(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """pycocotools' -1 is None here."""
     return None if value == -1.0 else value

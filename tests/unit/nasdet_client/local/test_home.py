@@ -136,3 +136,47 @@ class TestRegisterDataset:
 
         assert refused.value.exit_code == 2
         home.close()
+
+    def test_a_name_that_was_given_is_kept(self, home: Home, tmp_path: Path) -> None:
+        """In a home that no platform was ever opened on."""
+        (tmp_path / "cells").mkdir()
+
+        assert home.register_dataset(tmp_path / "cells", "Blood_Cells.v2") == "Blood_Cells.v2"
+        assert home.register_dataset(tmp_path / "cells", "Blood_Cells.v2") == "Blood_Cells.v2"
+        assert [path.name for path in (home.path / "datasets").iterdir()] == ["Blood_Cells.v2.json"]
+        assert home.path.stat().st_mode & 0o777 == 0o700
+
+    @pytest.mark.parametrize("name", ["", "../cells", ".cells", "a b", "zellen-ü", "a/b", "-x", "x" * 201])
+    def test_a_name_that_the_api_would_not_take_is_refused(self, name: str, home: Home, tmp_path: Path) -> None:
+        (tmp_path / "cells").mkdir()
+
+        with pytest.raises(CommandError, match="expected a dataset name") as refused:
+            home.register_dataset(tmp_path / "cells", name)
+
+        assert refused.value.exit_code == 2
+        assert not list(home.path.rglob("*.json"))
+
+    def test_a_name_of_another_directory_is_refused(self, home: Home, tmp_path: Path) -> None:
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+        home.register_dataset(tmp_path / "a", "cells")
+
+        with pytest.raises(CommandError, match=rf"'cells' already is that of {tmp_path / 'a'}.*another --name"):
+            home.register_dataset(tmp_path / "b", "cells")
+
+        assert json.loads((home.path / "datasets" / "cells.json").read_text()) == {"path": str(tmp_path / "a")}
+
+    def test_registering_in_a_home_of_a_newer_version_is_refused(self, home: Home, tmp_path: Path) -> None:
+        home.path.mkdir()
+        (home.path / "home.json").write_text(json.dumps({"schema": HOME_SCHEMA + 1}))
+        (tmp_path / "cells").mkdir()
+
+        with pytest.raises(CommandError, match="newer nasdet"):
+            home.register_dataset(tmp_path / "cells", "cells")
+
+    def test_a_home_that_cannot_be_made_is_one_sentence(self, home: Home, tmp_path: Path) -> None:
+        home.path.write_text("a file")
+        (tmp_path / "cells").mkdir()
+
+        with pytest.raises(CommandError, match=r"cannot use .* as home"):
+            home.register_dataset(tmp_path / "cells", "cells")

@@ -17,7 +17,6 @@ from pycocotools.cocoeval import COCOeval
 
 from nasdet_core.data.in_memory import Annotation, ImageRecord
 from nasdet_core.data.read import read_dataset
-from nasdet_core.data.read_coco import read_coco
 from nasdet_core.errors import DatasetError
 from nasdet_core.evaluation.coco_map import STATS, CocoEvaluator, Detections, DetectionsError
 from tests.support.datasets import write_picture
@@ -133,7 +132,45 @@ class TestAgainstPycocotools:
         assert fitness.per_class["d"] is None
         precision = expected.eval["precision"][:, :, 1, 0, 2]
         assert fitness.per_class["b"] == float(precision.mean())
+        assert full.per_class_ap50 is not None
+        assert full.per_class_ap50["b"] == float(precision[0].mean())
+        assert full.per_class_ap50["d"] is None
+        assert fitness.per_class_ap50 is None
         assert 0.01 < full.box_map < 0.9  # the case says something
+
+    @pytest.mark.parametrize("twentieths", range(21))
+    def test_iou_exactly_at_every_edge(self, twentieths: int) -> None:
+        """A detection of which n of 20 rows are kept has the IoU n / 20: every threshold, 0 and 1 are met exactly."""
+        truth = [(40.0, 20.0, 60.0, 40.0), (200.0, 100.0, 240.0, 140.0)]
+        records = [record(truth, [0, 0], crowd=[0, crowd]) for crowd in (0, 0, 1)]
+        found = [(40.0, 20.0, 60.0, 20.0 + twentieths), (200.0, 100.0, 240.0, 100.0 + 2 * twentieths)]
+        detections: list[Detections] = [(found, [0.5, 0.5], [0, 0])] * 3
+        expected = plain_cocoeval(records, detections, (1,))
+        result = CocoEvaluator(records, ("a",)).evaluate(detections, full=True)
+        assert result.stats is not None
+        assert list(result.stats.values()) == [None if x == -1 else float(x) for x in expected.stats]
+        # the thresholds are 0.5, 0.55, ..., 0.95; a detection that reaches one is a match at it
+        assert result.box_map == pytest.approx(min(max(0, twentieths - 9), 10) / 10)
+
+    @pytest.mark.parametrize("seed", range(20, 50))
+    def test_small_cases(self, seed: int) -> None:
+        """Few objects, so that crowds, ties and empty classes decide more; sometimes over 100 detections an image."""
+        records, detections = made_up(seed, images=4, per_image=130 if seed % 5 == 0 else 9)
+        expected = plain_cocoeval(records, detections, (1, 2, 3, 4))
+        result = CocoEvaluator(records, ("a", "b", "c", "d")).evaluate(detections, full=True)
+        assert result.stats is not None
+        assert list(result.stats.values()) == [None if x == -1 else float(x) for x in expected.stats]
+        precision = expected.eval["precision"][:, :, :, 0, 2]
+        for k, name in enumerate("abcd"):
+            assert result.per_class[name] == (None if precision[0, 0, k] == -1 else float(precision[:, :, k].mean()))
+
+    def test_more_than_100_detections_of_a_class_in_an_image(self) -> None:
+        """The right one has the lowest score: of 100 it counts, of 101 it is cut off."""
+        right, wrong = (10.0, 10.0, 60.0, 60.0), (200.0, 200.0, 260.0, 260.0)
+        records = [record([right], [0])] * 2
+        for others, expected in ((99, 0.01), (100, 0)):
+            mine = ([wrong] * others + [right], [0.9] * others + [0.1], [0] * (others + 1))
+            assert CocoEvaluator(records, ("a",)).evaluate([mine, mine]).box_map == pytest.approx(expected, abs=1e-12)
 
     def test_the_order_of_calls_does_not_matter(self) -> None:
         records, first = made_up(0, images=6)
@@ -150,8 +187,8 @@ class TestAgainstPycocotools:
         (tmp_path / "annotations").mkdir()
         (tmp_path / "annotations" / "instances_val2014.json").write_text(json.dumps(truth))
         for image in truth["images"]:
-            write_picture(tmp_path / "val2014" / image["file_name"], 8, 8)  # evaluation never opens them
-        dataset = read_coco(tmp_path)
+            write_picture(tmp_path / "val2014" / image["file_name"], image["width"], image["height"])
+        dataset = read_dataset(tmp_path)
         by_image: dict[int, list[dict[str, Any]]] = {}
         for found in json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text()):
             by_image.setdefault(found["image_id"], []).append(found)
