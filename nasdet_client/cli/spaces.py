@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -34,7 +35,7 @@ def list_spaces(as_json: JsonOption = False) -> None:
 def show(
     name: Annotated[str, typer.Argument(help="A name of `nasdet spaces list`.")], as_json: JsonOption = False
 ) -> None:
-    """Show one space: its settings, choice blocks and candidates."""
+    """Show one space: its settings, choice blocks and candidates; of a published network the reported figures."""
     from nasdet_client.local.spaces import show_space
 
     space = show_space(name)
@@ -50,32 +51,75 @@ def show(
     for number, block in enumerate(space["blocks"]):
         choices = ", ".join(f"{index} {candidate}" for index, candidate in enumerate(block["candidates"]))
         say(f"{number:>4}  {block['name']:12} stride {block['stride']:<3} {choices}")
+    if space["published"]:
+        _say_published(space["published"])
+
+
+def _say_published(figures: Mapping[str, Any]) -> None:
+    """What the authors report, each figure with its source."""
+    say(
+        f'reported: {_short(figures["macs"])} MACs (there "FLOPs") and {_short(figures["params"])} parameters with '
+        f"ImageNet classifier, errors {figures['top1_error_percent']:.1f} % (top-1) and "
+        f"{figures['top5_error_percent']:.1f} % (top-5); {figures['source']}"
+    )
+    for ap in figures["ap"]:
+        say(f"reported: {ap['metric']} {ap['value']:.3f} on {ap['data']}; {ap['source']}")
+    if figures["remark"]:
+        say(f"remark: {figures['remark']}")
+
+
+def _short(count: float) -> str:
+    return f"{count / 1e9:g}G" if count >= 1e9 else f"{count / 1e6:g}M"
 
 
 @command
 def cost(
-    name: Annotated[str, typer.Argument(metavar="SPACE_OR_MODEL", help="A backbone of `nasdet spaces list`.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="SPACE_OR_MODEL",
+            help="A backbone of `nasdet spaces list`, a detector file, or a specification (SPEC.yaml).",
+        ),
+    ],
     genotype: Annotated[
         str | None,
         typer.Option(help='Choices in network order, e.g. "2 1 2 0 ..."; `all-0` takes candidate 0 everywhere.'),
     ] = None,
-    image_size: Annotated[str | None, typer.Option(metavar="H,W", help="Pixels (default: 224,224).")] = None,
-    width: Annotated[float | None, typer.Option(help="Factor on all channels (default: 1).")] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(metavar="H,W", help="Pixels (default: 224,224 of a backbone, else the detector's own input)."),
+    ] = None,
+    width: Annotated[float | None, typer.Option(help="Factor on all channels of a backbone (default: 1).")] = None,
+    last_conv: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=16384, help="Channels of the ImageNet form's last convolution (default: the network's own)."
+        ),
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Object classes of the data; needed for a specification.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print multiply-accumulates and parameters of a backbone."""
-    from nasdet_client.local.spaces import backbone_cost
+    """Print multiply-accumulates and parameters of a backbone, or of a whole detector and its parts."""
+    from nasdet_client.local.cost import CostOptions, cost_of
 
-    result = backbone_cost(name, genotype, None if image_size is None else _size(image_size), width)
+    size = None if image_size is None else _size(image_size)
+    result = cost_of(target, CostOptions(genotype, size, width, last_conv, classes))
     if as_json:
         print_json(result)
         return
     height, pixels = result["image_size"]
-    backbone = result["parts"]["backbone"]
-    say(f"{'backbone':12} {backbone['macs']:>15,} MACs at {height}x{pixels}  {backbone['params']:>12,} parameters")
-    if "classifier" in backbone:
-        whole = backbone["classifier"]
-        say(f"{'ImageNet net':12} {whole['macs']:>15,} MACs at 224x224  {whole['params']:>12,} parameters")
+    for role, part in result["parts"].items():
+        _say_cost(role, part, f"{height}x{pixels}")
+    if len(result["parts"]) > 1:
+        _say_cost(f"total ({result['classes']} classes)", result, f"{height}x{pixels}")
+    if "classifier" in result["parts"]["backbone"]:
+        _say_cost("ImageNet net", result["parts"]["backbone"]["classifier"], "224x224")
+
+
+def _say_cost(name: str, cost: Mapping[str, Any], size: str) -> None:
+    say(f"{name:18} {cost['macs']:>17,} MACs at {size}  {cost['params']:>13,} parameters")
 
 
 def _size(text: str) -> tuple[int, int]:

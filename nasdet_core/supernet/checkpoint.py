@@ -1,5 +1,5 @@
 """Detector files: weights in safetensors, and beside them in the same file what is needed to rebuild the
-network.
+network and to feed it.
 
 A file is known by the SHA-256 of its bytes. The same detector with the same metadata gives the same bytes.
 """
@@ -13,14 +13,13 @@ from typing import Any
 
 import torch
 
+from nasdet_core.data.input_format import InputFormat
 from nasdet_core.detectors.detector import Detector, build_detector
 from nasdet_core.errors import CheckpointError, NasDetError
 from nasdet_core.search_spaces.detector_space import DetectorSpace
+from nasdet_core.supernet.detector_header import KIND, DetectorHeader, read_detector_header
 from nasdet_core.training.placement import place
 from nasdet_core.training.tensor_file import pack_tensors, sha256, unpack_tensors
-
-SCHEMA = 1
-_KIND = "nasdet detector"
 
 
 @dataclass(frozen=True)
@@ -30,30 +29,34 @@ class SavedDetector:
     model: Detector
     space: DetectorSpace  # with searched blocks when the file holds a supernet
     class_names: tuple[str, ...]
+    input: InputFormat  # of the pictures it was trained on
     digest: str  # SHA-256 of the file
     metadata: Mapping[str, Any]  # whatever the writer added: recipe, seed, dataset
 
 
 def pack_detector(
-    model: Detector, *, class_names: Sequence[str], metadata: Mapping[str, Any] | None = None
+    model: Detector,
+    *,
+    class_names: Sequence[str],
+    input: InputFormat,
+    metadata: Mapping[str, Any] | None = None,
 ) -> tuple[bytes, str]:
     """The bytes of a detector file and their SHA-256. `metadata` is JSON."""
-    header = {
-        "schema": SCHEMA,
-        "kind": _KIND,
-        "space": model.space.to_description(),
-        "class_names": list(class_names),
-        "metadata": dict(metadata or {}),
-    }
-    data = pack_tensors(model.state_dict(), header)
+    header = DetectorHeader(model.space, tuple(class_names), input, dict(metadata or {}))
+    data = pack_tensors(model.state_dict(), header.to_json())
     return data, sha256(data)
 
 
 def save_detector(
-    path: Path, model: Detector, *, class_names: Sequence[str], metadata: Mapping[str, Any] | None = None
+    path: Path,
+    model: Detector,
+    *,
+    class_names: Sequence[str],
+    input: InputFormat,
+    metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """Write a detector file and return its SHA-256; a file that is cut short never appears under `path`."""
-    data, digest = pack_detector(model, class_names=class_names, metadata=metadata)
+    data, digest = pack_detector(model, class_names=class_names, input=input, metadata=metadata)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(data)
     partial.replace(path)
@@ -63,12 +66,13 @@ def save_detector(
 def load_detector(source: bytes | Path, *, device: str | torch.device = "cpu") -> SavedDetector:
     """Rebuild a detector from its file, in evaluation mode and channels-last memory."""
     data = source if isinstance(source, bytes) else source.read_bytes()
-    tensors, header = unpack_tensors(source, kind=_KIND, schema=SCHEMA)
-    class_names = tuple(header["class_names"])
+    header = read_detector_header(source)
+    tensors, _ = unpack_tensors(source, kind=KIND, schema=header.schema)
     try:
-        space = DetectorSpace.from_description(header["space"], len(class_names))
-        model = build_detector(space, elastic=bool(space.blocks), init="framework", seed=0)
+        model = build_detector(header.space, elastic=bool(header.space.blocks), init="framework", seed=0)
         model.load_state_dict(tensors, strict=True)
     except (NasDetError, RuntimeError) as error:
         raise CheckpointError(f"the weights do not fit the detector that their file describes: {error}") from error
-    return SavedDetector(place(model, device).eval(), space, class_names, sha256(data), header["metadata"])
+    return SavedDetector(
+        place(model, device).eval(), header.space, header.class_names, header.input, sha256(data), header.metadata
+    )

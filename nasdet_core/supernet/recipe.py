@@ -15,6 +15,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Self
 
+from nasdet_core.data.input_format import PIXEL_FORMATS
 from nasdet_core.errors import RecipeError
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -22,7 +23,6 @@ SCHEDULES = ("one_cycle", "cosine", "linear", "step")
 PRECISIONS = ("fp32", "bf16")
 PATH_SAMPLINGS = ("uniform",)
 INITIALISATIONS = ("framework", "detnas")
-PIXEL_FORMATS = ("rgb_normalized", "bgr_255")
 STARTS = ("supernet", "scratch")
 STRATEGIES = ("supernet",)
 AVERAGES = ("exact", "exponential")

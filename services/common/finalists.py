@@ -67,6 +67,7 @@ class Contender:
             "state": run.state.value,
             "box_map": measurement.value if measurement else None,
             "reason": run.reason,
+            "weights": run.weights,  # SHA-256 of the detector file
         }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nasdet_core.data.input_format import InputFormat
 from nasdet_core.errors import CheckpointError
 from nasdet_core.search_spaces.detector_space import DetectorSpace
 from nasdet_core.supernet.checkpoint import pack_detector
@@ -50,7 +51,8 @@ def run(job: JobRequest, context: JobContext) -> JobOutcome:
         "seed": seed,
         "started_from": origin,
     }
-    weights, _ = pack_detector(model, class_names=version.class_names, metadata=metadata)
+    input_format = InputFormat(recipe.image_size, recipe.pixel_format)
+    weights, _ = pack_detector(model, class_names=version.class_names, input=input_format, metadata=metadata)
     digest = context.put_artifact(weights)
     context.progress(stage="finalist evaluation")
     protocol = Protocol(version, "report", recipe, EvaluationRecipe().batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nasdet_core.data.input_format import InputFormat
 from nasdet_core.search_spaces.detector_space import DetectorSpace
 from nasdet_core.supernet.checkpoint import pack_detector
 from nasdet_core.supernet.recipe import EvaluationRecipe, SupernetRecipe
@@ -32,7 +33,8 @@ def run(job: JobRequest, context: JobContext) -> JobOutcome:
         )
     model = trained_detector(trained)
     metadata = {"dataset_version": version.digest, "recipe": recipe.to_json(), "seed": seed}
-    weights, _ = pack_detector(model, class_names=version.class_names, metadata=metadata)
+    input_format = InputFormat(recipe.image_size, recipe.pixel_format)
+    weights, _ = pack_detector(model, class_names=version.class_names, input=input_format, metadata=metadata)
     digest = context.put_artifact(weights)
     measurements: tuple[MeasuredValue, ...] = ()
     if not space.blocks:  # one path is a detector: its AP is shown beside the supernet's

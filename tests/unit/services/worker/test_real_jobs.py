@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nasdet_core.data.input_format import InputFormat
 from nasdet_core.errors import CheckpointError, DatasetError
 from nasdet_core.supernet.checkpoint import load_detector
 from nasdet_core.training.determinism import set_deterministic
@@ -95,6 +96,7 @@ class TestTrainSupernet:
     ) -> None:
         saved = load_detector(bench.api.artifacts[supernet.result["weights"]])
         assert saved.space == tiny_jobs.space()
+        assert saved.input == InputFormat((64, 96), "rgb_normalized")
         assert list(saved.class_names) == checked["class_names"]
         assert supernet.result["steps"] == 16
         assert supernet.measurements == ()
@@ -201,6 +203,7 @@ class TestTrainDetector:
         assert {row.split for row in outcome.measurements} == {"test"}
         saved = load_detector(bench.api.artifacts[outcome.result["weights"]])
         assert saved.space == tiny_jobs.space().fixed(GENOTYPES[0])
+        assert saved.input == InputFormat((64, 96), "rgb_normalized")
         assert saved.metadata["started_from"] == supernet.result["weights"]
 
     def test_from_scratch_it_needs_no_weights(self, bench: Bench, checked: dict[str, Any]) -> None:
