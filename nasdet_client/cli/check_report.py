@@ -111,12 +111,20 @@ def _histogram(splits: Sequence[Json]) -> list[str]:
 def _print_use(report: Json) -> None:
     for role, planned in (report.get("planned_splits") or {}).items():
         line = f"a search uses {planned['pictures']:,} pictures of {planned['name']} for: {role}"
-        error = (report["trust"].get(role) or {}).get("expected_ap_error")
-        say(f"{line} (expected error of AP by the choice of pictures: about ±{error:.3f})" if error else line)
+        say(line + _trust(report["trust"].get(role)))
     if report.get("splits_problem"):
         say(f"not usable for a search: {report['splits_problem']}")
     for sentence in report["advice"]:
         say(f"advice: {sentence}")
+
+
+def _trust(figures: Json | None) -> str:
+    if not figures or figures["expected_ap_error"] is None:
+        return ""
+    return (
+        f" (expected error of its AP: about ±{figures['expected_ap_error']:.3f}; candidates that differ by less than "
+        f"{figures['smallest_difference']:.3f} are hardly told apart)"
+    )
 
 
 def _print_defects(report: Json) -> None:

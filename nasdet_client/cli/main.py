@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from nasdet_client.cli import data, search, spaces
+from nasdet_client.cli import data, evaluate, importing, predict, search, spaces
 from nasdet_client.cli.options import HomeOption, JsonOption, ThreadsOption, WorkersOption, default_home
 from nasdet_client.cli.output import command, error_console, exit_unless_succeeded, print_json, say
 from nasdet_client.cli.progress import follow
@@ -31,6 +31,9 @@ app.add_typer(search.app, name="search")
 app.add_typer(data.app, name="data")
 app.add_typer(spaces.app, name="spaces")
 app.command(name="cost")(spaces.cost)
+app.command(name="evaluate")(evaluate.evaluate)
+app.command(name="import")(importing.import_checkpoint)
+app.command(name="predict")(predict.predict)
 
 
 def _version(wanted: bool) -> None:
@@ -69,7 +72,7 @@ def demo(
         prepare_demo_data(folder, notes.print)
         specification = demo_specification(folder.register_dataset(folder.path / DEMO_DATA))
         summary = finish_run(platform, specification, lambda client, number: follow(client, number, notes), notes.print)
-        print_json(summary) if as_json else print_report(summary)
+        print_json(summary) if as_json else print_report(summary, folder.path)
         exit_unless_succeeded(summary["search"])
         if not as_json and notes.is_terminal:
             notes.print(f"serving on {platform.url} until Ctrl-C; the token is in {folder.token_file}")
@@ -81,7 +84,7 @@ def demo(
 def run(
     specification: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The search specification.")],
     data_directory: Annotated[
-        Path | None, typer.Option("--data", help="The dataset's folder (VOC or COCO); wins over `dataset:`.")
+        Path | None, typer.Option("--data", help="The dataset's folder (COCO, VOC or YOLO); wins over `dataset:`.")
     ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -101,7 +104,7 @@ def run(
         if data_directory is not None:
             wanted["dataset"] = folder.register_dataset(data_directory)
         summary = finish_run(platform, wanted, lambda client, number: follow(client, number, notes), notes.print)
-    print_json(summary) if as_json else print_report(summary)
+    print_json(summary) if as_json else print_report(summary, folder.path)
     exit_unless_succeeded(summary["search"])
 
 

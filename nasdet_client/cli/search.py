@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nasdet_client.cli.connection import connect
-from nasdet_client.cli.options import HomeOption, JsonOption, TokenOption, UrlOption
+from nasdet_client.cli.options import HomeOption, JsonOption, TokenOption, UrlOption, default_home
 from nasdet_client.cli.output import command, error_console, exit_unless_succeeded, print_json, say
 from nasdet_client.cli.progress import follow
 from nasdet_client.cli.report import print_report
@@ -71,7 +71,7 @@ def show(
     if as_json:
         print_json(summary)
         return
-    print_report(summary)
+    print_report(summary, home or default_home())
     if summary["search"]["reason"]:
         say(summary["search"]["reason"])
 
@@ -88,7 +88,7 @@ def watch(
     """Follow a search to its end, then print what it found. Exit code 1 when it did not succeed."""
     with connect(url, token, home) as client:
         summary = follow(client, search_id, error_console())
-    print_json(summary) if as_json else print_report(summary)
+    print_json(summary) if as_json else print_report(summary, home or default_home())
     exit_unless_succeeded(summary["search"])
 
 

@@ -21,7 +21,7 @@ from nasdet_core.data.readers.coco import read_coco
 from nasdet_core.data.readers.coco_layout import CocoFiles
 from nasdet_core.data.readers.layout import locate
 from nasdet_core.data.readers.raw import RawDataset
-from nasdet_core.data.report import class_coverage, describe
+from nasdet_core.data.report import class_coverage, describe, unused_splits
 from nasdet_core.data.splits import SplitPlan, assign_splits
 from nasdet_core.errors import DatasetError
 
@@ -103,6 +103,8 @@ def _report(
     log.extend(dataset.defects)
     if facts is not None:
         _add_leaks(dataset, facts, log)
+    for sentence in unused_splits(dataset):
+        log.add("empty_split", sentence)
     for kind, sentence, count in class_coverage(raw, dataset):
         log.add(kind, sentence, count)
     plan: SplitPlan | None = None

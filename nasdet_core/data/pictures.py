@@ -28,6 +28,7 @@ MAX_FILE_BYTES = 256 * 2**20
 EXTREME_SHAPE = 8  # longer side over shorter side
 _FORMAT_OF_SUFFIX = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 _ORIENTATION_TAG = 0x0112
+_REDUCED_SIDE = 56  # pixels that are left of a JPEG's shorter side: enough for its thumbnail
 _MOST_THREADS = 8
 _BATCH = 512  # pictures given to the threads at once
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -110,8 +111,8 @@ def header_facts(root: Path, file: str) -> PictureFacts:
 def examine(root: Path, file: str) -> PictureFacts:
     """Hash one picture and decode all of it; never raises for a bad one.
 
-    JPEGs are decoded at an eighth of their size, which reads every byte as a full decoding does in a third of the
-    time (640x480: 1.3 ms instead of 4.3 ms).
+    JPEGs are decoded at down to an eighth of their size, which reads every byte as a full decoding does and makes the
+    thumbnail cheap (COCO pictures: 1.5 ms for everything; decoding alone takes 1.6 ms at full size).
     """
     try:
         content = read_bytes(root, file)
@@ -122,9 +123,9 @@ def examine(root: Path, file: str) -> PictureFacts:
         with _opened(content, file) as image:
             facts = _facts_of_size(image)
             traits = tuple(_traits(image, content, file))
-            image.draft("RGB", (16, 16))
+            image.draft("RGB", (_REDUCED_SIDE, _REDUCED_SIDE))
             image.load()
-            small = thumbnail(_as_rgb(_upright(image), file))
+            small = thumbnail(_as_rgb(_upright(image), file), (facts.width, facts.height))
     except PictureError as error:
         return PictureFacts(problem=error, sha256=digest)
     return PictureFacts(facts.width, facts.height, facts.orientation, None, digest, small, traits)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nasdet_core.data.expected_error import expected_ap_error
+from nasdet_core.data.expected_error import expected_ap_error, smallest_difference
 from nasdet_core.data.in_memory import Dataset, Defect, ImageRecord
 from nasdet_core.data.readers.raw import RawDataset, RawSplit
 from nasdet_core.data.splits import SplitPlan
@@ -64,6 +64,14 @@ def describe(
         "defect_counts": dict(sorted(counts.items())),
         "advice": list(_advice(trust)),
     }
+
+
+def unused_splits(dataset: Dataset) -> Iterator[str]:
+    """Sentences about splits that no search can use; the other splits are then used by the rules for fewer."""
+    for name, records in dataset.splits.items():
+        if not any(len(record.annotation) for record in records):
+            what = "has no usable box" if records else "has no usable picture"
+            yield f"split {name} {what}; searches treat the dataset as if it had no such split"
 
 
 def class_coverage(raw: RawDataset, dataset: Dataset) -> Iterator[tuple[str, str, int]]:
@@ -157,7 +165,12 @@ def _trust(dataset: Dataset, plan: SplitPlan | None) -> dict[str, Any]:
     for role in ("search", "report"):
         records = [known[file] for file in plan.files(role)]
         error = expected_ap_error([record.annotation for record in records], len(dataset.class_names))
-        found[role] = {"split": plan.names[role], "pictures": len(records), "expected_ap_error": error}
+        found[role] = {
+            "split": plan.names[role],
+            "pictures": len(records),
+            "expected_ap_error": error,
+            "smallest_difference": None if error is None else smallest_difference(error),
+        }
     return found
 
 

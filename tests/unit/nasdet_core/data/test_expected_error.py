@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def coco_eval(folder: Path) -> tuple[tuple[ImageRecord, ...], tuple[str, ...], l
     categories = sorted(truth["categories"], key=lambda entry: entry["id"])
     label_of = {entry["id"]: label for label, entry in enumerate(categories)}
 
-    def rows(entries: list[dict[str, object]], image: int) -> Iterator[dict[str, object]]:
+    def rows(entries: list[dict[str, Any]], image: int) -> Iterator[dict[str, Any]]:
         return (entry for entry in entries if entry["image_id"] == image)
 
     records: list[ImageRecord] = []

@@ -171,6 +171,16 @@ class TestCheck:
         with pytest.raises(DatasetError, match="usable training pictures"):
             check_and_build_manifest(root)
 
+    def test_a_split_without_boxes_is_said(self, tmp_path: Path) -> None:
+        root = write_coco(tmp_path, {"train": 12, "val": 3, "test": 3})
+        path = root / "annotations" / "instances_test.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "images": [], "annotations": []}))
+        report = check_dataset(root)
+        assert [d["message"] for d in report["defects"] if d["kind"] == "empty_split"] == [
+            "split test has no usable picture; searches treat the dataset as if it had no such split"
+        ]
+        assert report["planned_splits"]["report"]["name"] == "val"
+
     def test_nothing_left(self, tmp_path: Path) -> None:
         root = write_voc(tmp_path, SPLITS)
         for path in (root / "JPEGImages").iterdir():

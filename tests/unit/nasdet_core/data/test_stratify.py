@@ -38,8 +38,8 @@ class TestDrawStratified:
         assert np.bincount(assignment, minlength=len(shares) + 1).tolist() == [100 - sum(shares), *shares]
 
     def test_rare_classes_and_empty_pictures_are_spread_in_proportion(self) -> None:
-        labels = made_up(3000, 20)
-        shares = (600, 600)
+        labels = made_up(5000, 20)
+        shares = (1000, 1000)
         assignment = draw_stratified(labels, shares, random.Random(0))
         assert off(labels, assignment, shares, None) < 1
         assert max(off(labels, assignment, shares, label) for label in range(10, 20)) < 1

@@ -30,7 +30,7 @@ def annotation(count: int) -> Annotation:
         boxes_xyxy=np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1),
         labels=flags % 2,
         crowd=flags % 3 == 1,
-        difficult=flags % 3 == 2,
+        difficult=flags % 3 == 0,
         area=rng.uniform(1, 50, count),
         boxes_xywh=xywh,
     )
@@ -81,7 +81,7 @@ class TestContent:
             "bbox": expected.exact_xywh[0].tolist(),
             "area": float(expected.area[0]),
             "iscrowd": 0,
-            "difficult": 0,
+            "difficult": 1,
         }
         assert (second["category_id"], second["iscrowd"], second["difficult"]) == (2, 1, 0)
 
