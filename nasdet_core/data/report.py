@@ -62,7 +62,7 @@ def describe(
             for defect in defects
         ],
         "defect_counts": dict(sorted(counts.items())),
-        "advice": list(_advice(trust)),
+        "advice": list(_advice(trust, plan)),
     }
 
 
@@ -174,7 +174,9 @@ def _trust(dataset: Dataset, plan: SplitPlan | None) -> dict[str, Any]:
     return found
 
 
-def _advice(trust: Mapping[str, Any]) -> Iterator[str]:
+def _advice(trust: Mapping[str, Any], plan: SplitPlan | None) -> Iterator[str]:
+    if plan is not None and plan.unused:
+        yield f"split {', '.join(plan.unused)} takes no part in a search; {plan.names['report']} is reported"
     for role, figures in trust.items():
         error = figures["expected_ap_error"]
         if error is not None and error > LARGE_ERROR:

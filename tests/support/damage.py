@@ -121,7 +121,8 @@ def write(draft: Draft, root: Path) -> Path:
 
 def _write_coco(draft: Draft, root: Path) -> None:
     for split in dict.fromkeys(picture.split for picture in draft.pictures):
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for number, picture in enumerate(draft.split(split), start=1):
             width, height = picture.declared or picture.size
             images.append({"id": number, "file_name": picture.name, "width": width, "height": height})

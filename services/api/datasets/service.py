@@ -26,7 +26,7 @@ def ensure(api: ApiState, session: Session, owner: Owner, name: str) -> tuple[Da
         known = ", ".join(installed(api)) or "none yet"
         raise NotFoundError(
             f"this installation knows no dataset '{name}' (known: {known}); make its folder known with "
-            "`nasdet run --data DIR` or `nasdet up --data DIR`"
+            "`nasdet data register DIR` or `nasdet up --data DIR`"
         )
     return DatasetRepository(session).get_or_create(owner, name)
 

@@ -55,12 +55,12 @@ def dataset_folder(home: Path, name: str) -> Path:
     except FileNotFoundError as error:
         raise DatasetError(
             f"dataset {name!r} is not registered in this installation; expected {entry}: make its folder known with "
-            "`nasdet run --data DIR` or `nasdet up --data DIR`"
+            "`nasdet data register DIR` or `nasdet up --data DIR`"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
             f'expected {{"path": FOLDER}} in {entry}, but it cannot be read as that; delete that file and make '
-            f"the folder of {name!r} known again with `nasdet run --data DIR` or `nasdet up --data DIR`"
+            f"the folder of {name!r} known again with `nasdet data register DIR` or `nasdet up --data DIR`"
         ) from error
     return Path(folder)
 

@@ -97,14 +97,15 @@ def digests(root: Path) -> dict[str, str]:
 class TestConvert:
     def test_voc_to_coco(self, tmp_path: Path) -> None:
         source = voc(tmp_path / "voc", train=8, val=4)
-        (source / "JPEGImages" / "val001.jpg").write_bytes(b"no picture")
+        broken = source / "JPEGImages" / "val001.jpg"
+        broken.write_bytes(broken.read_bytes()[:-200])
         result = run_json("convert", source, "--out", tmp_path / "coco")
         assert {name: (s["pictures"], s["boxes"]) for name, s in result["splits"].items()} == {
             "train": (8, 10),
             "val": (3, 4),
         }
         left_out = {d["kind"]: d["count"] for d in result["defects"] if d["effect"] == "left out"}
-        assert left_out == {"zero_area_box": 1, "undecodable_picture": 1}
+        assert left_out == {"zero_area_box": 1, "truncated_picture": 1}
         before, after = read_dataset(source), read_dataset(tmp_path / "coco")
         assert after.class_names == before.class_names
         assert not (tmp_path / "coco" / "val" / "val001.jpg").exists()

@@ -90,7 +90,7 @@ def train_one_epoch(cache: ResidentImages, num_classes: int) -> list[float]:
         batch = loader.batch(step)
         loss = torch.stack(list(model(batch.images, batch.targets).values())).sum()
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's annotation is missing
         optimizer.step()
         losses.append(loss.item())
     return losses

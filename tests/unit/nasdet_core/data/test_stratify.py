@@ -76,10 +76,11 @@ class TestDrawStratified:
         assert draw_stratified([], (), random.Random(0)).tolist() == []
 
     def test_the_size_of_coco_takes_seconds(self) -> None:
-        labels = made_up(120_000, 80)
+        labels, shares = made_up(120_000, 80), (24_000, 5000)
         start = time.process_time()
-        draw_stratified(labels, (24_000, 5000), random.Random(0))
+        assignment = draw_stratified(labels, shares, random.Random(0))
         assert time.process_time() - start < 5
+        assert off(labels, assignment, shares, None) < 1  # dealt out last, they would miss it by a hundred
 
 
 class TestDrawRandom:
