@@ -1,158 +1,236 @@
-"""Weights under the names of DetNAS's public code -> our DetNAS backbones (Chen et al. 2019, arXiv:1903.10979).
+"""Weights that DetNAS's authors publish -> our modules (Chen et al. 2019, arXiv:1903.10979; names: their public code).
 
 The reference's own loader matches names by longest suffix and leaves what it does not find at random values without a
-word. Here every tensor of the body must be found with the right shape; only the ImageNet head (`last_conv`, `fc`) and
-the batch counters of the norms may be absent, and the head may be left over.
+word. Here the tensors of a checkpoint are exactly those of the network that it is found to be, or it is refused with
+a list of the differences. Only batch counters of norms and the buffers of anchors may be absent.
+
+What a network needs besides its weights travels with them: the split method of its blocks (single networks even and
+odd channels, supernets the shuffle) and its input (BGR 0..255, nothing subtracted).
 """
 
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nasdet_core.backbones.classifier import DetNasClassifier
+from nasdet_core.backbones.elastic_classifier import ElasticDetNasClassifier
 from nasdet_core.backbones.shufflenet import DetNasBackboneNet, ElasticDetNasBackbone
+from nasdet_core.data.input_format import InputFormat
+from nasdet_core.detectors.detector import Detector, build_detector
 from nasdet_core.errors import CheckpointError
-from nasdet_core.search_spaces.base import Genotype
-from nasdet_core.search_spaces.shufflenet_chain import CANDIDATES, XCEPTION, ChainLayer, DetNasBackbone
+from nasdet_core.importers.checkpoint_file import CheckpointFile, open_checkpoint
+from nasdet_core.importers.coco_classes import COCO_CLASSES
+from nasdet_core.importers.detnas_contents import DetNasContents, classifier_contents, read_contents
+from nasdet_core.importers.detnas_detector import (
+    ANCHOR_NOTES,
+    check_anchors,
+    detector_space,
+    split_off_anchors,
+    unweighted_offsets,
+)
+from nasdet_core.importers.detnas_names import (
+    ANCHORS,
+    CLASSIFIER,
+    LAST_CONV,
+    body_names,
+    classifier_names,
+    detector_names,
+)
+from nasdet_core.importers.strict import Loaded, check_weights, fill
+from nasdet_core.search_spaces.base import Cost
+from nasdet_core.search_spaces.shufflenet_chain import CLASSIFIER_IMAGE_SIZE, DetNasBackbone
+from nasdet_core.supernet.checkpoint import save_detector
+from nasdet_core.training.backbone_file import Backbone, save_backbone
 
-REFERENCE_CANDIDATES = ("shufflenet_3x3", "shufflenet_5x5", "shufflenet_7x7", "xception_3x3")
-NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
-BATCH_COUNTER = "num_batches_tracked"
-IMAGENET_HEAD = ("last_conv.", "fc.")
-_BLOCK_KEY = re.compile(r"features\.(\d+)\.conv\.0\.interstellar\d[a-z]+_(\w+?)_branch2a\.weight")
+FAMILY = "detnas"
+PIXEL_FORMAT = "bgr_255"
+DETECTOR_IMAGE_SIZE = (800, 1344)  # shorter side 800, longer at most 1333, padded to multiples of 32
 
-LayerNames = tuple[str, str, str]  # our layer, the reference's convolution, its norm
-
-
-def load_backbone(part: DetNasBackbone, checkpoint: Mapping[str, Any]) -> DetNasBackboneNet | ElasticDetNasBackbone:
-    """A backbone of `part` (elastic when it is searched) with the weights of a loaded reference checkpoint."""
-    with torch.device("meta"):
-        backbone = DetNasBackboneNet(part) if part.genotype is not None else ElasticDetNasBackbone(part)
-    _fill(backbone, reference_names(part), reference_tensors(checkpoint))
-    return backbone
-
-
-def load_classifier(part: DetNasBackbone, checkpoint: Mapping[str, Any]) -> DetNasClassifier:
-    """The ImageNet form of a fixed backbone; widths of the head are those of the checkpoint's tensors."""
-    tensors = reference_tensors(checkpoint)
-    for name in ("last_conv.conv.weight", "fc.fc.weight"):
-        if name not in tensors:
-            raise CheckpointError(f"an ImageNet checkpoint of '{part.name}' must hold {name}, but it is missing")
-    last_channels = tensors["last_conv.conv.weight"].shape[0]
-    num_classes = tensors["fc.fc.weight"].shape[0]
-    with torch.device("meta"):
-        network = DetNasClassifier(DetNasBackboneNet(part), last_channels=last_channels, num_classes=num_classes)
-    names = {f"body.{ours}": reference for ours, reference in reference_names(part).items()}
-    names |= dict(_conv_norm_names("last_conv", "last_conv.conv", "last_conv.bn"))
-    names |= {"last_conv.conv.bias": "last_conv.conv.bias"}
-    names |= {f"classifier.{tensor}": f"fc.fc.{tensor}" for tensor in ("weight", "bias")}
-    _fill(network, names, tensors)
-    return network
+Weights = Mapping[str, Tensor]
 
 
-def reference_tensors(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The flat tensors of a checkpoint; they may be wrapped under `state_dict` or prefixed with `module.`."""
-    flat = checkpoint.get("state_dict", checkpoint)
-    return {name.removeprefix("module."): tensor for name, tensor in flat.items() if isinstance(tensor, Tensor)}
+@dataclass(frozen=True)
+class Imported:
+    """A published network in our modules, and where it comes from."""
+
+    contents: DetNasContents
+    model: Backbone | Detector
+    input: InputFormat
+    class_names: tuple[str, ...]  # of a detector
+    source: Mapping[str, str]  # family, file, sha256
+    form: str  # of the file
+    present: int  # tensors in the checkpoint
+    consumed: tuple[str, ...]  # names of the tensors that were used
+    not_used: tuple[str, ...]  # what the file holds beside its weights
+    notes: tuple[str, ...]  # what our modules do otherwise
+
+    @property
+    def cost(self) -> Cost | None:
+        """For one image of the input's size; None of a supernet, where it hangs on the path."""
+        part, size = self.contents.part, self.input.image_size
+        if part.genotype is None:
+            return None
+        if isinstance(self.model, Detector):
+            return self.model.space.cost((), size).total
+        if self.contents.form == "body":
+            return part.cost((), size)
+        return part.classifier_cost((), size, self.contents.last_channels, self.contents.num_classes or 0)
 
 
-def reference_names(part: DetNasBackbone) -> dict[str, str]:
-    """Our name -> reference name of every tensor of a backbone (supernet when searched) but the batch counters."""
-    return dict(_body_names(part))
+def import_checkpoint(
+    path: Path,
+    *,
+    split: str | None = None,
+    space: str | None = None,
+    width: float | None = None,
+    class_names: Sequence[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Imported:
+    """Read a published file: an ImageNet network or a COCO detector, single or supernet.
+
+    `split`, `space` and `width` are found from the tensors where they are None (`read_contents`). `class_names`: those
+    of a detector, COCO's when it has 80 classes. `image_size` (height, width): 224 x 224, or 800 x 1344 for a detector.
+    Raises CheckpointError, or OSError when the file cannot be opened.
+    """
+    file = open_checkpoint(path)
+    contents = read_contents(file.claims, split=split, space=space, width=width)
+    if contents.form in ("body", "classifier"):
+        return _import_backbone(file, contents, class_names, image_size)
+    return _import_detector(file, contents, class_names, image_size)
 
 
-def read_encoding(checkpoint: Mapping[str, Any]) -> Genotype:
-    """The genotype of a single network, read from the names of its tensors."""
-    found: dict[int, int] = {}
-    for name in reference_tensors(checkpoint):
-        match = _BLOCK_KEY.fullmatch(name)
-        if match and match[2] in REFERENCE_CANDIDATES:
-            found[int(match[1])] = REFERENCE_CANDIDATES.index(match[2])
-    if not found or sorted(found) != list(range(len(found))):
-        raise CheckpointError(
-            "a single DetNAS network was expected, with tensors features.0.conv..., features.1.conv... and so on, but "
-            f"the blocks {sorted(found)} were found; a supernet has one more index and no encoding"
+def save_imported(imported: Imported, path: Path) -> str:
+    """Write a detector file or a backbone file and return its SHA-256."""
+    if isinstance(imported.model, Detector):
+        return save_detector(
+            path,
+            imported.model,
+            class_names=imported.class_names,
+            input=imported.input,
+            metadata={"source": dict(imported.source)},
         )
-    return tuple(found[block] for block in range(len(found)))
+    return save_backbone(path, imported.model, input=imported.input, source=imported.source)
 
 
-def _fill(module: nn.Module, names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into `module` (on the meta device until then) by our name -> reference name, strictly."""
-    state: dict[str, Tensor] = {}
-    for ours, expected in module.state_dict().items():
-        if ours.endswith(BATCH_COUNTER):
-            state[ours] = torch.zeros((), dtype=torch.int64)
-            continue
-        reference = names[ours]
-        tensor = tensors.get(reference)
-        if tensor is None:
-            raise CheckpointError(f"the checkpoint must hold {reference}, but it is missing; is it another network?")
-        if tensor.shape != expected.shape:
-            raise CheckpointError(
-                f"{reference}: shape {tuple(expected.shape)} was expected, but {tuple(tensor.shape)} came; "
-                "check the space and its width"
-            )
-        state[ours] = tensor.detach().to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
-    used = set(names.values())
-    for reference in tensors:
-        if reference not in used and not reference.endswith(BATCH_COUNTER) and not reference.startswith(IMAGENET_HEAD):
-            raise CheckpointError(f"the checkpoint holds {reference}, which has no place here; is it another network?")
-    module.load_state_dict(state, strict=True, assign=True)
+def load_backbone(part: DetNasBackbone, weights: Weights) -> Loaded[DetNasBackboneNet | ElasticDetNasBackbone]:
+    """A backbone of `part` (elastic when it is searched) without the ImageNet head, which is left out and named."""
+    head = tuple(name for name in weights if name.startswith((LAST_CONV, CLASSIFIER)))
+    body = {name: tensor for name, tensor in weights.items() if name not in head}
+    backbone = _empty_body(part)
+    check_weights(backbone, body_names(part), body, what=_named(part, "backbone"))
+    loaded = fill(backbone, body_names(part), body)
+    return Loaded(loaded.module, loaded.consumed, left_out=head)
 
 
-def _body_names(part: DetNasBackbone) -> Iterator[tuple[str, str]]:
-    yield "stem.conv.bias", "first_conv.conv.bias"
-    yield from _conv_norm_names("stem", "first_conv.conv", "first_conv.bn")
-    stage_start = 0
-    for index, layer in enumerate(part.layers):
-        if layer.stride == 2:
-            stage_start = index
-        tag = f"{layer.stage}{chr(ord('a') + index - stage_start)}"
-        chosen = range(len(CANDIDATES)) if part.genotype is None else [part.genotype[index]]
-        for candidate in chosen:
-            # A supernet has the candidate as one more index.
-            place = f"{index}.{candidate}" if part.genotype is None else f"{index}"
-            for ours, conv, norm in _block_names(layer, candidate, tag):
-                yield from _conv_norm_names(
-                    f"blocks.{place}.{ours}", f"features.{place}.{conv}", f"features.{place}.{norm}"
-                )
+def load_classifier(part: DetNasBackbone, weights: Weights) -> Loaded[DetNasClassifier | ElasticDetNasClassifier]:
+    """The ImageNet form of `part`, elastic when it is searched; widths of the head are those of the tensors."""
+    network = _empty_classifier(part, classifier_contents(weights, part))
+    check_weights(network, classifier_names(part), weights, what=_named(part, "ImageNet network"))
+    return fill(network, classifier_names(part), weights)
 
 
-def _block_names(layer: ChainLayer, candidate: int, tag: str) -> list[LayerNames]:
-    name = f"{tag}_{REFERENCE_CANDIDATES[candidate]}"
-    if candidate == XCEPTION:
-        names = [
-            layer_names
-            for pair, letter in enumerate("abc")
-            for layer_names in (
-                _depthwise(f"main.{2 * pair}", f"conv.{pair}", f"{name}_branch2{letter}"),
-                _pointwise(f"main.{2 * pair + 1}", f"conv.{pair}", f"{name}_branch2{letter}"),
-            )
-        ]
+def _import_backbone(
+    file: CheckpointFile,
+    contents: DetNasContents,
+    class_names: Sequence[str] | None,
+    image_size: tuple[int, int] | None,
+) -> Imported:
+    if class_names is not None:
+        raise CheckpointError("class names belong to a detector, but the checkpoint is an ImageNet network")
+    part = contents.part
+    network: Backbone
+    if contents.form == "classifier":
+        network, names = _empty_classifier(part, contents), classifier_names(part)
     else:
-        names = [
-            _pointwise("main.0", "conv.0", f"{name}_branch2a"),
-            _depthwise("main.1", "conv.1", f"{name}_branch2b"),
-            _pointwise("main.2", "conv.1", f"{name}_branch2b"),
-        ]
-    if layer.stride == 2:
-        names.append(_depthwise("projection.0", "proj_conv", f"{tag}_proj"))
-        names.append(_pointwise("projection.1", "proj_conv", f"{tag}_proj"))
-    return names
+        network, names = _empty_body(part), body_names(part)
+    check_weights(network, names, file.claims, what=_named(part, "ImageNet network"))
+    loaded = fill(network, names, file.read())
+    return Imported(
+        contents=contents,
+        model=loaded.module.eval(),
+        input=InputFormat(image_size or CLASSIFIER_IMAGE_SIZE, PIXEL_FORMAT),
+        class_names=(),
+        source=_source(file),
+        form=file.form.name,
+        present=len(file.claims),
+        consumed=loaded.consumed,
+        not_used=file.not_used,
+        notes=(),
+    )
 
 
-def _depthwise(ours: str, group: str, name: str) -> LayerNames:
-    return ours, f"{group}.interstellar{name}_s", f"{group}.interstellar{name}_s_bn"
+def _import_detector(
+    file: CheckpointFile,
+    contents: DetNasContents,
+    class_names: Sequence[str] | None,
+    image_size: tuple[int, int] | None,
+) -> Imported:
+    form = contents.form
+    assert form in ("faster-rcnn", "retinanet")
+    space = detector_space(contents)
+    names = detector_names(form, contents.part)
+    _, claims = split_off_anchors(file.claims)
+    with torch.device("meta"):
+        shapes = Detector(space, elastic=contents.supernet)
+    check_weights(shapes, names, claims, what=_named(contents.part, form))
+    classes = _class_names(contents, class_names)
+
+    anchors, weights = split_off_anchors(file.read())
+    check_anchors(anchors, form)
+    if form == "retinanet":
+        weights |= {
+            name: unweighted_offsets(weights[name]) for name in ("rpn.head.bbox_pred.weight", "rpn.head.bbox_pred.bias")
+        }
+    detector = build_detector(space, elastic=contents.supernet)
+    loaded = fill(detector, names, weights)
+    return Imported(
+        contents=contents,
+        model=detector.eval(),
+        input=InputFormat(image_size or DETECTOR_IMAGE_SIZE, PIXEL_FORMAT),
+        class_names=classes,
+        source=_source(file),
+        form=file.form.name,
+        present=len(file.claims),
+        consumed=(*loaded.consumed, *(ANCHORS + level for level in anchors)),
+        not_used=file.not_used,
+        notes=(ANCHOR_NOTES[form],),
+    )
 
 
-def _pointwise(ours: str, group: str, name: str) -> LayerNames:
-    return ours, f"{group}.interstellar{name}", f"{group}.bn{name}"
+def _class_names(contents: DetNasContents, given: Sequence[str] | None) -> tuple[str, ...]:
+    count = contents.num_classes
+    if given is None and count == len(COCO_CLASSES):
+        return COCO_CLASSES
+    if given is None or len(given) != count:
+        came = "none were given" if given is None else f"{len(given)} were given"
+        raise CheckpointError(f"names of the detector's {count} classes were expected, in its order, but {came}")
+    return tuple(given)
 
 
-def _conv_norm_names(ours: str, conv: str, norm: str) -> Iterator[tuple[str, str]]:
-    yield f"{ours}.conv.weight", f"{conv}.weight"
-    for tensor in NORM_TENSORS:
-        yield f"{ours}.norm.{tensor}", f"{norm}.{tensor}"
+def _empty_body(part: DetNasBackbone) -> DetNasBackboneNet | ElasticDetNasBackbone:
+    """Without memory for its tensors."""
+    with torch.device("meta"):
+        return ElasticDetNasBackbone(part) if part.genotype is None else DetNasBackboneNet(part)
+
+
+def _empty_classifier(part: DetNasBackbone, contents: DetNasContents) -> DetNasClassifier | ElasticDetNasClassifier:
+    body = _empty_body(part)
+    sizes = {"last_channels": contents.last_channels or 0, "num_classes": contents.num_classes or 0}
+    with torch.device("meta"):
+        if isinstance(body, ElasticDetNasBackbone):
+            return ElasticDetNasClassifier(body, **sizes)
+        return DetNasClassifier(body, **sizes)
+
+
+def _named(part: DetNasBackbone, form: str) -> str:
+    width = "" if part.width == 1 else f" of width {part.width:g}"
+    return f"a {part.name} {'supernet' if part.genotype is None else 'network'}{width} ({form})"
+
+
+def _source(file: CheckpointFile) -> Mapping[str, str]:
+    return {"family": FAMILY, "file": file.path.name, "sha256": file.digest()}

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from nasdet_core.backbones.classifier import DetNasClassifier
 from nasdet_core.backbones.shufflenet import DetNasBackboneNet
-from nasdet_core.importers.detnas import load_backbone, load_classifier, read_encoding
+from nasdet_core.importers.detnas import import_checkpoint, load_backbone, load_classifier
+from nasdet_core.importers.detnas_contents import read_contents
 from nasdet_core.search_spaces.base import Genotype
 from nasdet_core.search_spaces.shufflenet_chain import SHAPES, DetNasBackbone
 
@@ -79,7 +81,8 @@ def recorded_runs(golden: Golden) -> Iterator[tuple[str, str, list[str]]]:
 @torch.inference_mode()
 def our_outputs(golden: Golden, method: str, size: str, dtype: torch.dtype) -> dict[str, Tensor]:
     part = described(golden, SPLIT_OF_METHOD[method])
-    network = load_classifier(part, reference_weights(golden)).to(dtype).eval()
+    network = load_classifier(part, reference_weights(golden)).module.to(dtype).eval()
+    assert isinstance(network, DetNasClassifier)
     images = torch.from_numpy(golden[f"input_{size}"].astype(np.float32)).to(dtype)
     levels = network.body(images)
     outputs = {STAGE_OF_LEVEL[level]: values for level, values in levels.items()}
@@ -114,17 +117,43 @@ def compare(golden: Golden, dtype: torch.dtype, tolerance: float) -> Iterator[tu
 
 def test_detnas_encoding_is_read_from_the_reference_names(goldens: list[Golden]) -> None:
     for golden in goldens:
-        assert read_encoding(reference_weights(golden)) == tuple(golden["encoding"])
+        assert read_contents(reference_weights(golden)).part.genotype == tuple(golden["encoding"])
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["torch zip", "torch legacy"])
+def test_detnas_importer_consumes_every_tensor_of_the_golden(
+    goldens: list[Golden], legacy: bool, tmp_path: Path
+) -> None:
+    """Written as the public files are, read by our reader: consumed = present, and the logits are the reference's."""
+    for golden in goldens:
+        weights = reference_weights(golden)
+        torch.save(weights, tmp_path / "net.pkl", _use_new_zipfile_serialization=not legacy)
+        imported = import_checkpoint(tmp_path / "net.pkl")
+        assert sorted(imported.consumed) == sorted(weights)
+        assert imported.present == len(weights)
+        part, wanted = imported.contents.part, described(golden, "even_odd")
+        assert (part.genotype, part.split) == (wanted.genotype, "even_odd")
+        assert (part.stem_channels, part.stage_channels) == (wanted.stem_channels, wanted.stage_channels)
+        assert_logits(imported.model, golden)
+
+
+@torch.inference_mode()
+def assert_logits(network: nn.Module, golden: Golden) -> None:
+    for method, size, outputs in recorded_runs(golden):
+        if method == "m2" and "logits" in outputs:
+            logits = network(torch.from_numpy(golden[f"input_{size}"].astype(np.float32)))
+            theirs = torch.from_numpy(golden[f"out_{method}_{size}/logits"])
+            assert float((logits - theirs).abs().max() / theirs.abs().max()) <= FLOAT32_TOLERANCE
 
 
 def test_detnas_body_can_be_imported_without_the_imagenet_head(goldens: list[Golden]) -> None:
     golden = goldens[0]
-    body = {
-        name: value for name, value in reference_weights(golden).items() if not name.startswith(("last_conv.", "fc."))
-    }
-    wrapped = {"state_dict": {f"module.{name}": value for name, value in body.items()}}
-    backbone = load_backbone(described(golden, "even_odd"), wrapped)
-    assert torch.equal(backbone.stem.conv.weight, body["first_conv.conv.weight"])
+    weights = reference_weights(golden)
+    head = {name for name in weights if name.startswith(("last_conv.", "fc."))}
+    loaded = load_backbone(described(golden, "even_odd"), weights)
+    assert torch.equal(loaded.module.stem.conv.weight, weights["first_conv.conv.weight"])
+    assert set(loaded.left_out) == head
+    assert set(loaded.consumed) == set(weights) - head
 
 
 def seeded_network(split: str) -> DetNasBackboneNet:
