@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nasdet_client.cli.options import JsonOption
+from nasdet_client.cli.options import JsonOption, image_size_of
 from nasdet_client.cli.output import command, error_console, print_json, say
-from nasdet_client.errors import CommandError
 
 FORMS = {
     "body": "DetNAS backbone without its ImageNet head",
@@ -63,7 +62,7 @@ def import_checkpoint(
         space=space,
         width=width,
         classes=classes,
-        image_size=None if image_size is None else _size(image_size),
+        image_size=None if image_size is None else image_size_of(image_size),
         force=force,
     )
     with error_console().status("reading the checkpoint"):
@@ -94,11 +93,3 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     for note in result["notes"]:
         yield f"{'note':12} {note}"
     yield f"{'written':12} {result['out']} (sha256 {result['out_sha256']})"
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(side) for side in text.split(","))
-    except ValueError as error:
-        raise CommandError(f"--image-size: expected H,W in pixels such as 800,1344, but got {text!r}") from error
-    return height, width

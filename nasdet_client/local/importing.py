@@ -117,7 +117,7 @@ def _description(imported: Imported) -> Json:
         "family": imported.source["family"],
         "file": imported.source["file"],
         "sha256": imported.source["sha256"],
-        "format": imported.form,
+        "format": imported.file_format,
         "form": contents.form,
         "supernet": contents.supernet,
         "space": part.name,

@@ -19,9 +19,16 @@ class StrideAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision ships
         strides: Sequence[int],
         sizes: Sequence[tuple[float, ...]],
         aspect_ratios: tuple[float, ...],
+        *,
+        geometry: str = "torchvision",
     ) -> None:
+        """`sizes`: square roots of areas in pixels, per level. `geometry`: one of ANCHOR_GEOMETRIES."""
         super().__init__(tuple(sizes), (aspect_ratios,) * len(sizes))
         self.strides = tuple(strides)
+        if geometry == "detectron":
+            self.cell_anchors = [
+                detectron_cells(stride, own, aspect_ratios) for stride, own in zip(strides, sizes, strict=True)
+            ]
 
     def on_levels(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """One [H * W * A, 4] tensor of xyxy boxes per level; centres lie on multiples of the stride."""
@@ -38,3 +45,18 @@ class StrideAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision ships
             shifts = torch.stack((grid_x, grid_y, grid_x, grid_y), dim=-1).reshape(-1, 1, 4)
             anchors.append((shifts + cell).reshape(-1, 4))
         return anchors
+
+
+def detectron_cells(stride: int, sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Tensor:
+    """[A, 4] xyxy around the middle of a cell, ratio by ratio; the ratio is rounded at the size of the stride.
+
+    Detectron counts the last pixel of a box in; with the right and lower side moved by one pixel, its arithmetic of
+    boxes is that of ours.
+    """
+    ratios = torch.tensor(aspect_ratios)
+    widths = (stride / ratios.sqrt()).round()
+    heights = (widths * ratios).round()
+    scales = torch.tensor(sizes) / stride
+    half = torch.stack((widths, heights), dim=1)[:, None] * scales[:, None] / 2  # [ratios, sizes, 2]
+    middle = stride / 2
+    return torch.cat((middle - half, middle + half), dim=-1).flatten(0, 1)

@@ -47,7 +47,8 @@ class FasterRcnnHead(nn.Module):
         strides = tuple(level.stride for level in in_levels)
         self.spec = spec
         self.levels = tuple(level.name for level in in_levels)
-        anchors = StrideAnchors(strides, [(float(ANCHOR_STRIDES * stride),) for stride in strides], ASPECT_RATIOS)
+        sizes = [(float(ANCHOR_STRIDES * stride),) for stride in strides]
+        anchors = StrideAnchors(strides, sizes, ASPECT_RATIOS, geometry=spec.anchor_geometry)
         counts = {"training": 2 * spec.proposals, "testing": spec.proposals}
         self.rpn = RegionProposalNetwork(
             anchors, RPNHead(channels, RPN_ANCHORS), 0.7, 0.3, 256, 0.5, counts, counts, PROPOSAL_IOU

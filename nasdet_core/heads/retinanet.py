@@ -35,7 +35,8 @@ class RetinaNetHead(nn.Module):
         self.spec = spec
         self.levels = tuple(level.name for level in in_levels)
         strides = tuple(level.stride for level in in_levels)
-        self.anchors = StrideAnchors(strides, [_anchor_sizes(stride) for stride in strides], ASPECT_RATIOS)
+        sizes = [_anchor_sizes(stride, whole=spec.anchor_geometry == "torchvision") for stride in strides]
+        self.anchors = StrideAnchors(strides, sizes, ASPECT_RATIOS, geometry=spec.anchor_geometry)
         self.classification = RetinaNetClassificationHead(channels, RETINANET_ANCHORS, num_classes)
         self.regression = RetinaNetRegressionHead(channels, RETINANET_ANCHORS)
         for tower in (self.classification, self.regression):
@@ -98,10 +99,10 @@ class RetinaNetHead(nn.Module):
         return matched
 
 
-def _anchor_sizes(stride: int) -> tuple[float, ...]:
-    """Whole pixels, as torchvision's."""
-    base = ANCHOR_STRIDES * stride
-    return tuple(float(int(base * 2 ** (step / SCALES_PER_OCTAVE))) for step in range(SCALES_PER_OCTAVE))
+def _anchor_sizes(stride: int, *, whole: bool) -> tuple[float, ...]:
+    """Three an octave; torchvision's are `whole` pixels."""
+    sizes = [ANCHOR_STRIDES * stride * 2 ** (step / SCALES_PER_OCTAVE) for step in range(SCALES_PER_OCTAVE)]
+    return tuple(float(int(size)) if whole else size for size in sizes)
 
 
 def _tower(four: nn.Sequential, channels: int, convs: int) -> nn.Sequential:

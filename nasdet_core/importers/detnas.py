@@ -27,7 +27,7 @@ from nasdet_core.importers.checkpoint_file import CheckpointFile, open_checkpoin
 from nasdet_core.importers.coco_classes import COCO_CLASSES
 from nasdet_core.importers.detnas_contents import DetNasContents, classifier_contents, read_contents
 from nasdet_core.importers.detnas_detector import (
-    ANCHOR_NOTES,
+    NOTES,
     check_anchors,
     detector_space,
     split_off_anchors,
@@ -63,7 +63,7 @@ class Imported:
     input: InputFormat
     class_names: tuple[str, ...]  # of a detector
     source: Mapping[str, str]  # family, file, sha256
-    form: str  # of the file
+    file_format: str
     present: int  # tensors in the checkpoint
     consumed: tuple[str, ...]  # names of the tensors that were used
     not_used: tuple[str, ...]  # what the file holds beside its weights
@@ -156,7 +156,7 @@ def _import_backbone(
         input=InputFormat(image_size or CLASSIFIER_IMAGE_SIZE, PIXEL_FORMAT),
         class_names=(),
         source=_source(file),
-        form=file.form.name,
+        file_format=file.format.name,
         present=len(file.claims),
         consumed=loaded.consumed,
         not_used=file.not_used,
@@ -194,11 +194,11 @@ def _import_detector(
         input=InputFormat(image_size or DETECTOR_IMAGE_SIZE, PIXEL_FORMAT),
         class_names=classes,
         source=_source(file),
-        form=file.form.name,
+        file_format=file.format.name,
         present=len(file.claims),
         consumed=(*loaded.consumed, *(ANCHORS + level for level in anchors)),
         not_used=file.not_used,
-        notes=(ANCHOR_NOTES[form],),
+        notes=NOTES[form],
     )
 
 

@@ -31,6 +31,9 @@ RPN_ANCHORS = 3  # one scale per level x 3 ratios
 ROI_SIZE = 7  # RoIAlign gives 7x7 cells per proposal
 BOX_HEAD_FEATURES = 1024
 BOX_HEADS = ("4conv1fc", "2fc")
+# Where anchors stand and how they are rounded. torchvision: on the corner of a cell, to whole pixels. detectron (and
+# maskrcnn-benchmark): on its middle, ratios to whole pixels at the size of the stride.
+ANCHOR_GEOMETRIES = ("torchvision", "detectron")
 
 
 class FixedHead(FixedPart, ABC):
@@ -138,9 +141,11 @@ class RetinaNetHeadSpec(FixedHead):
     pre_nms: int = 1000
     nms_iou: float = 0.5
     detections: int = 100
+    anchor_geometry: str = "torchvision"
 
     def __post_init__(self) -> None:
         whole_number("head 'retinanet': convs", self.convs, 0, 16)
+        one_of("head 'retinanet': anchor_geometry", self.anchor_geometry, ANCHOR_GEOMETRIES)
         self._check_selection()
         whole_number("head 'retinanet': pre_nms", self.pre_nms, 1, 100_000)
 
@@ -172,9 +177,11 @@ class FasterRcnnHeadSpec(FixedHead):
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     detections: int = 100
+    anchor_geometry: str = "torchvision"
 
     def __post_init__(self) -> None:
         whole_number("head 'faster-rcnn': proposals", self.proposals, 1, 100_000)
+        one_of("head 'faster-rcnn': anchor_geometry", self.anchor_geometry, ANCHOR_GEOMETRIES)
         one_of("head 'faster-rcnn': box_head", self.box_head, BOX_HEADS)
         self._check_selection()
 

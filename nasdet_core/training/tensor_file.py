@@ -30,14 +30,17 @@ def unpack_tensors(source: bytes | Path, *, kind: str, schema: int) -> tuple[dic
     try:
         length = int.from_bytes(data[:8], "little")  # safetensors: 8 bytes of length, then JSON, then the tensors
         header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][_HEADER_KEY])
-        tensors = load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        described = header.get("kind"), header.get("schema")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{where}: expected a {kind} in safetensors format, got something else") from error
-    if header.get("kind") != kind or header.get("schema") != schema:
+    if described != (kind, schema):
         raise CheckpointError(
-            f"{where}: expected a {kind} of schema {schema}, got {header.get('kind')!r} of schema "
-            f"{header.get('schema')!r}"
+            f"{where}: expected a {kind} of schema {schema}, got {described[0]!r} of schema {described[1]!r}"
         )
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{where}: the tensors are damaged ({error}); copy the file anew from where it came from") from error
     return tensors, header
 
 

@@ -27,7 +27,8 @@ FORBIDDEN_TEXT = {
     "an address of a package registry": re.compile(REGISTRIES),
     "a path of one machine": re.compile(MACHINE_PATHS, re.MULTILINE),
 }
-PICKLE_MODULES = frozenset({"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal"})
+PICKLE_MODULES = frozenset({"cPickle", "dill", "cloudpickle", "shelve", "marshal"})
+SAFE_OF_PICKLE = frozenset({"dumps", "UnpicklingError"})  # writing, and the name of an error
 EVALUATORS = frozenset({"eval", "exec"})
 
 
@@ -82,11 +83,37 @@ def _imported(node: ast.AST) -> set[str]:
     return set()
 
 
+def _forbidden_pickle(node: ast.AST, guarded: set[ast.expr]) -> str | None:
+    """Whatever may read a pickle, but for an Unpickler whose class says what it finds."""
+    if isinstance(node, ast.ImportFrom) and node.module == "pickle":
+        return "names out of pickle"
+    if isinstance(node, ast.Import) and any(alias.name == "pickle" and alias.asname for alias in node.names):
+        return "pickle under another name"
+    if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle":
+        allowed = node.attr in SAFE_OF_PICKLE or (node.attr == "Unpickler" and node in guarded)
+        return None if allowed else f"pickle.{node.attr}"
+    return None
+
+
+def _bases_with_find_class(tree: ast.AST) -> set[ast.expr]:
+    return {
+        base
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(item, ast.FunctionDef) and item.name == "find_class" for item in node.body)
+        for base in node.bases
+    }
+
+
 def unsafe_code(source: str) -> Iterator[tuple[int, str]]:
     """(line number, what) for each unsafe import or call in Python source."""
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    guarded = _bases_with_find_class(tree)
+    for node in ast.walk(tree):
         for module in sorted(_imported(node) & PICKLE_MODULES):
             yield getattr(node, "lineno", 0), f"import of {module}"
+        if (what := _forbidden_pickle(node, guarded)) is not None:
+            yield getattr(node, "lineno", 0), what
         if isinstance(node, ast.Call) and (what := _forbidden_call(node)) is not None:
             yield node.lineno, what
 
@@ -159,8 +186,13 @@ class TestTheChecksThemselves:
     @pytest.mark.parametrize(
         "source",
         [
-            "import pickle",
+            "pickle.load(file)",
+            "pickle.loads(data)",
+            "pickle.Unpickler(file).load()",
+            "class Reader(pickle.Unpickler): pass",
             "from pickle import loads",
+            "import pickle as p",
+            "import dill",
             "torch.load(path)",
             "torch.load(path, weights_only=False)",
             "yaml.load(text)",
@@ -175,7 +207,14 @@ class TestTheChecksThemselves:
 
     @pytest.mark.parametrize(
         "source",
-        ["torch.load(path, weights_only=True)", "model.eval()", "subprocess.run(['ls'])", "numpy.load(path)"],
+        [
+            "torch.load(path, weights_only=True)",
+            "model.eval()",
+            "subprocess.run(['ls'])",
+            "numpy.load(path)",
+            "import pickle\ndata = pickle.dumps(1)",
+            "class Reader(pickle.Unpickler):\n    def find_class(self, module, name): ...",
+        ],
     )
     def test_safe_code_is_let_through(self, source: str) -> None:
         assert list(unsafe_code(source)) == []
