@@ -9,7 +9,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from nasdet_client.cli.output import console, say
+from nasdet_client.cli.output import console, say, visible
 
 Json = Mapping[str, Any]
 
@@ -41,7 +41,7 @@ def _splits_table(report: Json) -> Table:
     for name, split in report["splits"].items():
         spread = split["boxes_in_a_picture"]
         table.add_row(
-            escape(name),
+            escape(visible(name)),
             *(f"{split[key]:,}" for key in ("pictures", "pictures_without_boxes", "boxes_written", "boxes")),
             *(f"{split[key]:,}" for key in ("crowd", "difficult", "truncated")),
             f"{spread['fewest']} - {spread['most']}",
@@ -60,7 +60,7 @@ def _classes_table(report: Json) -> Table:
     for name in ranked[:MOST_CLASSES]:
         counts = (f"{split['boxes_by_class'][name]:,}" for split in splits.values())
         share = f"{totals[name] / everything:.1%}" if everything else ""
-        table.add_row(escape(name), *counts, f"{totals[name]:,}", share)
+        table.add_row(escape(visible(name)), *counts, f"{totals[name]:,}", share)
     if len(ranked) > MOST_CLASSES:
         table.add_row(f"and {len(ranked) - MOST_CLASSES} more (--json)")
     return table
@@ -70,14 +70,14 @@ def _table(headings: Sequence[str]) -> Table:
     """The first column is text, the others are numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, heading in enumerate(headings):
-        table.add_column(escape(heading), justify="right" if number else "left", no_wrap=True)
+        table.add_column(escape(visible(heading)), justify="right" if number else "left", no_wrap=True)
     return table
 
 
 def _print_class_map(report: Json) -> None:
     if "category_ids_mapped" not in report["defect_counts"]:
         return
-    shown = [f"{entry['id']} {entry['name']} -> {entry['label']}" for entry in report["class_map"]]
+    shown = [f"{entry['id']} {visible(entry['name'])} -> {entry['label']}" for entry in report["class_map"]]
     more = len(shown) - MOST_CLASSES
     say(f"class map: {', '.join(shown[:MOST_CLASSES])}{f', and {more} more (--json)' if more > 0 else ''}")
 

@@ -12,7 +12,7 @@ import typer
 
 from nasdet_client.cli import data, evaluate, importing, predict, search, spaces
 from nasdet_client.cli.options import HomeOption, JsonOption, ThreadsOption, WorkersOption, default_home
-from nasdet_client.cli.output import command, error_console, exit_unless_succeeded, print_json, say
+from nasdet_client.cli.output import command, error_console, exit_unless_succeeded, print_json, say, write_anything
 from nasdet_client.cli.progress import follow
 from nasdet_client.cli.report import print_report
 from nasdet_client.local.embedded import Embedded
@@ -49,6 +49,7 @@ def _main(
     ] = False,
 ) -> None:
     """Search object-detector architectures on your own data."""
+    write_anything()
 
 
 @app.command()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
@@ -34,12 +37,26 @@ def error_console() -> Console:
 
 
 def print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Escaped where stdout has another encoding than UTF-8."""
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=plain) + "\n")
 
 
 def say(text: str) -> None:
     """Print a line to stdout as it is, without wrapping."""
     sys.stdout.write(text + "\n")
+
+
+def write_anything() -> None:
+    """Let stdout and stderr escape what their encoding does not have, instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def visible(text: str) -> str:
+    """A name from a file for a table: control characters, with which it could write over a terminal, are escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def exit_unless_succeeded(search: Mapping[str, Any]) -> None:
@@ -55,7 +72,9 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            sys.stdout.flush()
+            return result
         except CommandError as error:
             raise _end(str(error), error.exit_code) from error
         except ApiError as error:
@@ -68,6 +87,11 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             )
         except BrokenPipeError:
             raise typer.Exit(1) from None  # the reader of our output went away, e.g. `nasdet ... | head`
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more
+            raise _end(f"cannot write the output: {error.strerror}; make room and try again", 1) from error
 
     return guarded
 

@@ -7,11 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nasdet_client.cli.options import JsonOption
+from nasdet_client.cli.options import JsonOption, image_size_of
 from nasdet_client.cli.output import command, print_json, say
-from nasdet_client.errors import CommandError
-
-MAXIMUM_SIDE = 16384  # pixels of a picture that a cost is asked for
 
 app = typer.Typer(help="Search spaces: choice blocks, candidates, size.", no_args_is_help=True)
 
@@ -104,12 +101,15 @@ def cost(
     """Print multiply-accumulates and parameters of a backbone, or of a whole detector and its parts."""
     from nasdet_client.local.cost import CostOptions, cost_of
 
-    size = None if image_size is None else _size(image_size)
+    size = None if image_size is None else image_size_of(image_size)
     result = cost_of(target, CostOptions(genotype, size, width, last_conv, classes))
     if as_json:
         print_json(result)
         return
     height, pixels = result["image_size"]
+    if "space" in result:
+        _say_space(result, f"{height}x{pixels}")
+        return
     for role, part in result["parts"].items():
         _say_cost(role, part, f"{height}x{pixels}")
     if len(result["parts"]) > 1:
@@ -118,15 +118,13 @@ def cost(
         _say_cost("ImageNet net", result["parts"]["backbone"]["classifier"], "224x224")
 
 
+def _say_space(result: Mapping[str, Any], size: str) -> None:
+    say(f"{result['space']}: {result['blocks']} blocks, {result['genotypes']:.3g} genotypes; give one with --genotype")
+    for word in ("smallest", "largest"):
+        say(f"{word:18} {result['macs'][word]:>17,} MACs at {size}  {result['params'][word]:>13,} parameters")
+    if result["supernet"] is not None:
+        say(f"{'supernet':18} {'':>17} {'':{len(size) + 8}}  {result['supernet']['params']:>13,} parameters")
+
+
 def _say_cost(name: str, cost: Mapping[str, Any], size: str) -> None:
     say(f"{name:18} {cost['macs']:>17,} MACs at {size}  {cost['params']:>13,} parameters")
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(side) for side in text.split(","))
-    except ValueError as error:
-        raise CommandError(f"--image-size: expected H,W in pixels such as 800,1088, but got {text!r}") from error
-    if not 1 <= min(height, width) <= max(height, width) <= MAXIMUM_SIDE:
-        raise CommandError(f"--image-size: expected H,W of 1 to {MAXIMUM_SIDE} pixels, but got {text!r}")
-    return height, width

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,11 @@ def _backbone_cost(name: str, options: CostOptions) -> Json:
             f"backbones are {known_names('backbone')}; for whole detectors give {WHOLE_DETECTORS}"
         )
     _refuse(options, "classes", f"{name!r} is a backbone and has no object classes")
-    genes = _genotype(name, part, options.genotype)
     size = options.image_size or CLASSIFIER_IMAGE_SIZE
+    if part.blocks and options.genotype is None:
+        _refuse(options, "last_conv", f"{name!r} is a space; the last convolution is counted for one genotype")
+        return _space_cost(name, part, size)
+    genes = _genotype(name, part, options.genotype)
     cost = part.cost(genes, size)
     backbone: Json = cost.to_json()
     if isinstance(part, DetNasBackbone):
@@ -71,6 +75,27 @@ def _backbone_cost(name: str, options: CostOptions) -> Json:
     else:
         _refuse(options, "last_conv", f"{name!r} has no ImageNet form with a last convolution")
     return {**cost.to_json(), "image_size": list(size), "parts": {"backbone": backbone}}
+
+
+def _space_cost(name: str, part: BackbonePart, size: ImageSize) -> Json:
+    """From the cheapest to the dearest candidate of every block; each figure has its own two extremes."""
+    factors = part.cost_factors(size)
+    if factors is None:
+        raise CommandError(f"the cost of {name!r} is no sum over its blocks; give one of its networks with --genotype")
+    extremes: Json = {}
+    for figure in ("macs", "params"):
+        fixed = getattr(factors.constant, figure)
+        tables = [[getattr(cost, figure) for cost in table] for table in factors.choices]
+        extremes[figure] = {"smallest": fixed + sum(map(min, tables)), "largest": fixed + sum(map(max, tables))}
+    supernet = {"params": part.supernet_params()} if isinstance(part, DetNasBackbone) else None
+    return {
+        "space": name,
+        "image_size": list(size),
+        "blocks": len(part.blocks),
+        "genotypes": math.prod(len(block.candidates) for block in part.blocks),
+        **extremes,
+        "supernet": supernet,
+    }
 
 
 def _specification_cost(file: Path, options: CostOptions) -> Json:

@@ -33,6 +33,8 @@ def read_specification(file: Path) -> dict[str, Any]:
         raise CommandError(f"{file}, {where}: {error.problem or 'this is not YAML'}") from error
     except YAMLError as error:
         raise CommandError(f"{file} is not YAML: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise CommandError(f"{file} is nested too deeply for a specification") from error
     if not isinstance(body, dict):
         raise CommandError(f"expected a mapping of keys such as `detector:` in {file}, but got {type(body).__name__}")
     try:

@@ -31,7 +31,7 @@ _ORIENTATION_TAG = 0x0112
 _REDUCED_SIDE = 56  # pixels that are left of a JPEG's shorter side: enough for its thumbnail
 _MOST_THREADS = 8
 _BATCH = 512  # pictures given to the threads at once
-_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 class PictureError(DatasetError):
@@ -284,20 +284,18 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _as_rgb(image: Image.Image, file: str) -> Image.Image:
     if image.mode in _SIXTEEN_BITS:
-        image = _upper_bits(image, file)
-    if image.mode == "F":
-        raise PictureError(f"picture {file} holds floating-point numbers; save it with 8 or 16 bits a channel")
+        image = _upper_bits(image)
+    if image.mode in ("I", "F"):
+        kind = "whole" if image.mode == "I" else "floating-point"
+        raise PictureError(f"picture {file} holds {kind} numbers of 32 bits; save it with 8 or 16 bits a channel")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB") if image.mode != "RGB" else image.copy()
 
 
-def _upper_bits(image: Image.Image, file: str) -> Image.Image:
+def _upper_bits(image: Image.Image) -> Image.Image:
     """8-bit grey from 16-bit grey (Pillow's own conversion would cut everything above 255 to white)."""
-    values = np.asarray(image)
-    if values.size and (values.min() < 0 or values.max() > 0xFFFF):
-        raise PictureError(f"picture {file} has 32 bits a channel; save it with 8 or 16 bits")
-    return Image.fromarray((values.astype(np.uint16) >> 8).astype(np.uint8))
+    return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
 
 
 def _first_line(error: Exception) -> str:

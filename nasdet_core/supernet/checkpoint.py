@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nasdet_core.data.input_format import InputFormat
 from nasdet_core.detectors.detector import Detector, build_detector
@@ -70,9 +71,28 @@ def load_detector(source: bytes | Path, *, device: str | torch.device = "cpu") -
     tensors, _ = unpack_tensors(source, kind=KIND, schema=header.schema)
     try:
         model = build_detector(header.space, elastic=bool(header.space.blocks), init="framework", seed=0)
-        model.load_state_dict(tensors, strict=True)
-    except (NasDetError, RuntimeError) as error:
-        raise CheckpointError(f"the weights do not fit the detector that their file describes: {error}") from error
+    except NasDetError as error:
+        raise CheckpointError(f"the detector that the file describes cannot be built: {error}") from error
+    _check_fit(model.state_dict(), tensors)
+    model.load_state_dict(tensors, strict=True)
     return SavedDetector(
         place(model, device).eval(), header.space, header.class_names, header.input, sha256(data), header.metadata
     )
+
+
+def _check_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """CheckpointError that names the first tensor of each kind that is missing, left over or of another shape."""
+    kinds = {
+        "missing": sorted(set(expected) - set(found)),
+        "without a place": sorted(set(found) - set(expected)),
+        "of another shape": sorted(k for k in set(found) & set(expected) if found[k].shape != expected[k].shape),
+    }
+    said = [
+        f"{len(names)} tensor{'s' if len(names) > 1 else ''} {kind} (first: {names[0]})"
+        for kind, names in kinds.items()
+        if names
+    ]
+    if said:
+        raise CheckpointError(
+            f"the weights do not fit the detector that their file describes: {', '.join(said)}; is the file damaged?"
+        )

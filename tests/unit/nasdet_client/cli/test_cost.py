@@ -90,6 +90,20 @@ class TestBackbones:
             },
         }
 
+    @pytest.mark.parametrize(
+        ("space", "macs", "supernet"),
+        [("detnas-300m", (237_222_720, 365_472_576), 6_808_256), ("detnas-1.3g", None, 28_642_008)],
+    )
+    def test_a_space_without_genotype_gives_its_extremes(
+        self, space: str, macs: tuple[int, int] | None, supernet: int
+    ) -> None:
+        """Range and supernet of the authors' spaces."""
+        found = cost(space)
+        assert found["supernet"]["params"] == supernet
+        if macs is not None:
+            assert (found["macs"]["smallest"], found["macs"]["largest"]) == macs
+        assert f"{supernet:,} parameters" in succeeded("cost", space)
+
     @pytest.mark.parametrize(("space", "macs", "classifier"), ONE_CANDIDATE)
     def test_one_candidate_everywhere(self, space: str, macs: tuple[int, ...], classifier: int) -> None:
         for candidate, expected_macs in enumerate(macs):

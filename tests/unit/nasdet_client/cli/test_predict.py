@@ -266,7 +266,7 @@ class TestRefusals:
     def test_a_model_that_is_cut_short(self, here: Path, model: Path) -> None:
         whole = model.read_bytes()
         (here / "half").write_bytes(whole[: len(whole) // 2])
-        assert "expected a nasdet detector in safetensors format" in refusal("half", here / "photos")
+        assert "file half: the tensors are damaged" in refusal("half", here / "photos")
 
 
 WITHOUT_TORCH = """

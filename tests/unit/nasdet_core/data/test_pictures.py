@@ -55,10 +55,11 @@ class TestDecode:
         facts = examine(tmp_path, "a.png")
         assert [kind for kind, _sentence in facts.traits] == ["deep_picture"]
 
-    def test_floating_point_pictures_are_refused(self, tmp_path: Path) -> None:
-        Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "a.tif")
-        with pytest.raises(PictureError, match="holds floating-point numbers"):
-            decode((tmp_path / "a.tif").read_bytes(), "a.tif")
+    def test_pictures_of_32_bits_are_refused(self, tmp_path: Path) -> None:
+        for dtype, word in ((np.float32, "floating-point"), (np.int32, "whole")):
+            Image.fromarray(np.ones((4, 4), dtype=dtype)).save(tmp_path / "a.tif")
+            with pytest.raises(PictureError, match=f"a.tif holds {word} numbers of 32 bits"):
+                decode((tmp_path / "a.tif").read_bytes(), "a.tif")
 
     def test_exif_orientation_is_applied(self, tmp_path: Path) -> None:
         image = Image.new("RGB", (40, 20))

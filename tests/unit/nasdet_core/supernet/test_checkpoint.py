@@ -152,10 +152,23 @@ class TestRefusals:
         with pytest.raises(CheckpointError, match="expected a nasdet detector in safetensors format"):
             load_detector(data)
 
+    def test_weights_of_another_detector(self) -> None:
+        model = single_path()
+        header = {**HEADER, "space": model.space.to_description()}
+        tensors = dict(model.state_dict())
+        first, second = sorted(tensors)[:2]
+        tensors["other"] = tensors.pop(first)
+        tensors[second] = torch.zeros(1)
+        with pytest.raises(CheckpointError) as caught:
+            load_detector(pack_tensors(tensors, header))
+        assert f"1 tensor missing (first: {first}), 1 tensor without a place (first: other)" in str(caught.value)
+        assert f"1 tensor of another shape (first: {second})" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
     def test_a_file_that_is_cut_short(self, tmp_path: Path) -> None:
         data, _ = pack_detector(single_path(), class_names=CLASS_NAMES, input=INPUT)
         (tmp_path / "half").write_bytes(data[: len(data) // 2])
-        with pytest.raises(CheckpointError, match="file half: expected a nasdet detector in safetensors format"):
+        with pytest.raises(CheckpointError, match="file half: the tensors are damaged"):
             load_detector(tmp_path / "half")
 
     def test_weights_that_do_not_fit_the_description(self) -> None:
