@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from nasdet_client.cli.output import console, say, visible
 Json = Mapping[str, Any]
 
 MOST_CLASSES = 20
+MOST_SENTENCES = 20  # of one kind
 BAR_LENGTH = 30  # characters of the longest bar of a histogram
 EFFECTS = {
     "left out": "left out",
@@ -87,6 +89,9 @@ def _print_sizes(report: Json) -> None:
     listed = ", ".join(f"{size['width']}x{size['height']} ({size['pictures']:,})" for size in sizes[:5])
     others = report["distinct_picture_sizes"] - min(5, len(sizes))
     say(f"picture sizes: {listed}{f', and {others} more' if others > 0 else ''}")
+    unlisted = report["notes"].get("unlisted_pictures", 0)
+    if unlisted:
+        say(f"{unlisted:,} pictures lie beside these and are in no annotation; they are not used")
     numbering = report["numbering"]
     if numbering is not None and 2 * numbering["missing"] < numbering["last"] - numbering["first"]:
         gaps = f"{numbering['missing']:,} numbers between are missing" if numbering["missing"] else "none is missing"
@@ -135,8 +140,14 @@ def _print_defects(report: Json) -> None:
         defects = [defect for defect in report["defects"] if defect["effect"] == effect]
         if defects:
             say(f"{title}:")
+        said: Counter[str] = Counter()
         for defect in defects:
-            say(f"  {defect['message']}")
+            said[defect["kind"]] += 1
+            if said[defect["kind"]] <= MOST_SENTENCES:
+                say(f"  {defect['message']}")
+        for kind, count in said.items():
+            if count > MOST_SENTENCES:
+                say(f"  and {count - MOST_SENTENCES:,} more sentences about {kind} (--json)")
 
 
 def print_short_check(report: Json) -> None:

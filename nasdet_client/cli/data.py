@@ -14,7 +14,15 @@ from rich.table import Table
 
 from nasdet_client.cli.check_report import EFFECTS, print_check, print_short_check
 from nasdet_client.cli.options import HomeOption, JsonOption, default_home
-from nasdet_client.cli.output import command, console, error_console, print_json, say
+from nasdet_client.cli.output import (
+    INTERRUPTED,
+    command,
+    console,
+    error_console,
+    print_json,
+    say,
+    stop_in_order_when_told_to,
+)
 from nasdet_client.errors import CommandError
 from nasdet_client.local.data import (
     Pictures,
@@ -64,7 +72,7 @@ def convert(
     directory: DirectoryArgument, out: OutOption, pictures: PicturesOption = "copy", as_json: JsonOption = False
 ) -> None:
     """Write a dataset of any known layout in COCO form. What cannot be used is left out and said."""
-    with _progress() as progress:
+    with _nothing_half_done(out), _progress() as progress:
         result = convert_directory(directory, out, pictures, progress)
     print_json(result) if as_json else _print_written(result)
 
@@ -102,7 +110,7 @@ def split(
         )
     wanted = {name: value or 0.0 for name, value in fractions.items()} if given else None
     request = SplitRequest(wanted, search, seed, stratified=not plain)
-    with _progress() as progress:
+    with _nothing_half_done(out), _progress() as progress:
         result = split_directory(directory, out, request, pictures, progress)
     if as_json:
         print_json(result)
@@ -141,6 +149,16 @@ def register(
             f"next: write `dataset: {result['name']}` into SPEC.yaml, then: "
             f"nasdet search submit SPEC.yaml --home {folder.path}"
         )
+
+
+@contextmanager
+def _nothing_half_done(out: Path) -> Iterator[None]:
+    """Ctrl-C and SIGTERM take away what was written so far."""
+    stop_in_order_when_told_to()
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise CommandError(f"stopped; nothing was written to {out}", exit_code=INTERRUPTED) from interrupt
 
 
 @contextmanager

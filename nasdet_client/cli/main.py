@@ -12,7 +12,15 @@ import typer
 
 from nasdet_client.cli import data, evaluate, importing, predict, search, spaces
 from nasdet_client.cli.options import HomeOption, JsonOption, ThreadsOption, WorkersOption, default_home
-from nasdet_client.cli.output import command, error_console, exit_unless_succeeded, print_json, say, write_anything
+from nasdet_client.cli.output import (
+    command,
+    error_console,
+    exit_unless_succeeded,
+    print_json,
+    say,
+    stop_in_order_when_told_to,
+    write_anything,
+)
 from nasdet_client.cli.progress import follow
 from nasdet_client.cli.report import print_report
 from nasdet_client.local.embedded import Embedded
@@ -65,7 +73,7 @@ def demo(
     On a terminal the platform goes on serving until Ctrl-C. Run again, it shows the result that is there already, or
     goes on where it was stopped.
     """
-    _stop_in_order_when_told_to()
+    stop_in_order_when_told_to()
     notes = error_console()
     folder = Home(home)
     with Embedded(folder, workers=workers, threads=threads, notify=notes.print) as platform:
@@ -96,7 +104,7 @@ def run(
 
     Stopped and run again with the same home it goes on where it was.
     """
-    _stop_in_order_when_told_to()
+    stop_in_order_when_told_to()
     notes = error_console()
     folder = Home(home or default_home())
     wanted = prepare_run(specification, data_directory)
@@ -122,7 +130,7 @@ def up(
     threads: ThreadsOption = None,
 ) -> None:
     """Start the platform on this machine and keep it running until Ctrl-C."""
-    _stop_in_order_when_told_to()
+    stop_in_order_when_told_to()
     notes = error_console()
     folder = Home(home or default_home())
     with Embedded(folder, host=host, port=port, workers=workers, threads=threads, notify=notes.print) as platform:
@@ -162,8 +170,3 @@ def _wait_for_signal() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     stop.wait()
-
-
-def _stop_in_order_when_told_to() -> None:
-    """SIGTERM ends a command as Ctrl-C does: workers give their jobs back before the platform goes down."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
@@ -64,6 +65,11 @@ def exit_unless_succeeded(search: Mapping[str, Any]) -> None:
     if search["state"] != "succeeded":
         sentence = f"search {search['id']} {search['state']}: {search['reason']}"
         raise _end(sentence, 2 if search["state"] == "failed" and search["stage"] == "check" else 1)
+
+
+def stop_in_order_when_told_to() -> None:
+    """SIGTERM ends a command as Ctrl-C does: what it holds is given back, and nothing is left half done."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nasdet_core.data.in_memory import Defect, Effect
 from nasdet_core.errors import printable
 
-SENTENCES_PER_KIND = 20
+SENTENCES_PER_KIND = 1000  # a report is stored with each dataset version
 
 KINDS: dict[str, Effect] = {
     # annotation files
@@ -14,6 +14,8 @@ KINDS: dict[str, Effect] = {
     "broken_split_line": "left out",
     "empty_split": "noted",
     "broken_category": "left out",
+    "repeated_category": "repaired",
+    "category_ids_differ": "repaired",
     "class_count_differs": "noted",  # YOLO: nc is not the number of names
     "unused_class": "noted",
     "category_ids_mapped": "noted",
@@ -37,6 +39,8 @@ KINDS: dict[str, Effect] = {
     "repeated_annotation_id": "noted",
     "annotation_without_picture": "left out",
     "unknown_class": "left out",
+    "broken_area": "repaired",
+    "shared_label": "noted",  # YOLO: two pictures with one label file
     "polygon_label": "repaired",  # YOLO: the box around a polygon
     # pictures
     "empty_picture": "left out",

@@ -239,7 +239,9 @@ def _check_size(image: Image.Image, file: str) -> None:
 def _facts_of_size(image: Image.Image) -> PictureFacts:
     width, height = image.size
     orientation = _orientation(image)
-    return PictureFacts(*((height, width) if orientation >= 5 else (width, height)), orientation)
+    # Pillow turns a TIFF while it loads it, and gives its size as it will be then.
+    exchanged = orientation >= 5 and image.format != "TIFF"
+    return PictureFacts(*((height, width) if exchanged else (width, height)), orientation)
 
 
 def _traits(image: Image.Image, content: bytes, file: str) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ boxes are those of the upright picture, as for every reader of ours.
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import re
@@ -57,7 +58,7 @@ def write_coco(
     unfinished = target.parent / f".{target.name}.{os.getpid()}.part"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(unfinished, ignore_errors=True)
+        _remove_abandoned(target)
         _write(dataset, splits, unfinished, pictures, progress)
         if target.exists():
             target.rmdir()
@@ -68,6 +69,24 @@ def write_coco(
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """What a process that was killed has left beside the target."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        number = part.name.split(".")[-2]
+        if number.isdigit() and (int(number) == os.getpid() or not _lives(int(number))):
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def check_target(out: Path, source: Path) -> None:

@@ -411,6 +411,56 @@ def made_for_a_larger_picture(draft: Draft) -> None:
     picture.objects.append(Object("cup", (300, 200, 100, 100)))
 
 
+@plant("wrong_size_and_boxes", layouts=(*COCO, *VOC))
+def enlarged_after_annotation(draft: Draft) -> None:
+    """Boxes fit both sizes, so nobody can tell for which they were made."""
+    picture = draft.take()
+    picture.declared, picture.objects = (32, 24), [Object("cup", (4, 4, 10, 12)), Object("fork", (16, 8, 12, 10))]
+
+
+@plant("wrong_size", layouts=(*COCO, *VOC))
+def smaller_size_with_boxes_outside_of_it(draft: Draft) -> None:
+    picture = draft.take()
+    picture.declared, picture.objects = (32, 24), [Object("cup", (4, 4, 50, 40)), Object("fork", (30, 8, 12, 10))]
+
+
+@plant("size_missing", "annotated_before_turning", layouts=(*COCO, *VOC))
+def no_size_and_exif_ignored(draft: Draft) -> None:
+    picture = draft.take()
+    picture.declared, picture.objects = (0, 0), [Object("cup", (2, 2, 60, 20)), Object("fork", (20, 20, 20, 20))]
+    picture.save = _with_orientation(6)
+
+
+@plant("broken_area", layouts=COCO)
+def area_that_is_none(draft: Draft) -> None:
+    stem = draft.take().stem
+    _edit_coco(draft, lambda body: _annotations_of(body, stem)[0].update(area=-3))
+
+
+@plant("repeated_category", layouts=COCO)
+def unused_category_of_the_same_name(draft: Draft) -> None:
+    draft.take()
+    _edit_coco(draft, lambda body: body["categories"].append({"id": 50, "name": "cup"}))
+
+
+@plant("shared_label", layouts=YOLO)
+def two_pictures_of_one_label(draft: Draft) -> None:
+    picture = draft.take()
+    other = Picture("train", picture.stem, 9999, ".png", save=lambda image, path: image.save(path, "PNG"))
+    draft.after.append(lambda root: other.write(draft.picture_path(root, other)))
+
+
+@plant("broken_json", layouts=COCO)
+def comma_at_the_end_of_a_list(draft: Draft) -> None:
+    def edit(root: Path) -> None:
+        path = root / ANNOTATIONS[draft.layout].format(split="val", stem="")
+        text = path.read_text()
+        place = text.index("],", text.index('"file_name"'))
+        path.write_text(text[:place].rstrip() + ",\n" + text[place:])
+
+    draft.after.append(edit)
+
+
 # picture files
 
 

@@ -22,6 +22,8 @@ from nasdet_core.data.readers.raw import Bools, BoxForm, Floats, Ints, RawDatase
 from nasdet_core.data.splits import drop_repeated, no_boxes_left
 from nasdet_core.errors import DatasetError
 
+LARGEST_COORDINATE = 1e7  # pixels; what is larger is a slip, and single precision would round it
+SAME_SHAPE = 0.02  # how far the ratios of two sizes may differ
 BORDER_TOLERANCE = 1.0  # pixels that a box may reach over the border without a word: rounding of annotation tools
 
 
@@ -103,8 +105,9 @@ def _in_pixels(split: RawSplit, form: BoxForm, facts: Mapping[str, PictureFacts]
         return boxes
     sizes = np.array([(facts[p.file].width, facts[p.file].height) for p in split.pictures], dtype=np.float64)
     scale = sizes.reshape(-1, 2)[split.objects.picture]
-    extent = boxes[:, 2:] * scale
-    return np.concatenate([boxes[:, :2] * scale - extent / 2, extent], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        extent = boxes[:, 2:] * scale
+        return np.concatenate([boxes[:, :2] * scale - extent / 2, extent], axis=1)
 
 
 def _corners_and_extents(boxes: Floats, form: BoxForm) -> tuple[Floats, Floats]:
@@ -131,6 +134,8 @@ def _frame(picture: RawPicture, facts: PictureFacts, boxes_xyxy: Floats, log: De
             "size_missing",
             f"{picture.source} gives no size for {picture.file}; the picture's own, {_shown(upright)}, is used",
         )
+        if facts.orientation >= 5 and not _fit(boxes_xyxy, upright) and _fit(boxes_xyxy, facts.stored_size):
+            return _turned(picture, facts, "has boxes that fit it only as it is stored", log)
     elif picture.size is not None and picture.size != upright:
         return _other_size(picture, picture.size, facts, boxes_xyxy, log)
     if facts.orientation != 1:
@@ -142,26 +147,44 @@ def _frame(picture: RawPicture, facts: PictureFacts, boxes_xyxy: Floats, log: De
     return _Frame(*upright)
 
 
+def _turned(picture: RawPicture, facts: PictureFacts, what: str, log: DefectLog) -> _Frame:
+    upright = (facts.width, facts.height)
+    log.add(
+        "annotated_before_turning",
+        f"picture {picture.file} is {_shown(upright)} after its EXIF orientation ({facts.orientation}), but "
+        f"{picture.source} {what}; its boxes are turned with it",
+    )
+    return _Frame(*upright, orientation=facts.orientation)
+
+
 def _other_size(
     picture: RawPicture, size: tuple[int, int], facts: PictureFacts, boxes_xyxy: Floats, log: DefectLog
 ) -> _Frame:
     upright = (facts.width, facts.height)
     if facts.orientation != 1 and size == facts.stored_size:
-        log.add(
-            "annotated_before_turning",
-            f"picture {picture.file} is {_shown(upright)} after its EXIF orientation ({facts.orientation}), but "
-            f"{picture.source} was made for {_shown(size)}; its boxes are turned with it",
-        )
-        return _Frame(*upright, orientation=facts.orientation)
+        return _turned(picture, facts, f"was made for {_shown(size)}", log)
     sentence = (
         f"picture {picture.file} is {_shown(upright)}, but its annotation in {picture.source} was made for "
         f"{_shown(size)}"
     )
-    if not (boxes_xyxy[:, 2:] <= np.array(upright) + BORDER_TOLERANCE).all():
+    if not _fit(boxes_xyxy, upright):
         log.add("wrong_size_and_boxes", f"{sentence}, and boxes lie outside the picture; left out")
+        return _Frame(0, 0, usable=False)
+    if _is_smaller_copy(size, upright) and _fit(boxes_xyxy, size):
+        log.add("wrong_size_and_boxes", f"{sentence}, of which it may be an enlarged copy; left out")
         return _Frame(0, 0, usable=False)
     log.add("wrong_size", f"{sentence}; its boxes fit the picture, whose own size is used")
     return _Frame(*upright)
+
+
+def _fit(boxes_xyxy: Floats, size: tuple[int, int]) -> bool:
+    return bool((boxes_xyxy[:, 2:] <= np.array(size) + BORDER_TOLERANCE).all())
+
+
+def _is_smaller_copy(size: tuple[int, int], upright: tuple[int, int]) -> bool:
+    """Whether the annotation's size is the picture's, scaled down; boxes that fit both then prove nothing."""
+    ratios = upright[0] / size[0], upright[1] / size[1]
+    return min(ratios) > 1 and abs(ratios[0] / ratios[1] - 1) < SAME_SHAPE
 
 
 def _report_without_boxes(split: RawSplit, frames: list[_Frame], starts: Ints, log: DefectLog) -> None:
@@ -213,13 +236,14 @@ def _usable_boxes(split: RawSplit, frames: list[_Frame], xyxy: Floats, xywh: Flo
     sizes = np.array([(frame.width, frame.height) for frame in frames], dtype=np.float64).reshape(-1, 2)
     size = sizes[objects.picture]
     usable = np.array([frame.usable for frame in frames], dtype=bool)[objects.picture]
-    finite = np.isfinite(xyxy).all(axis=1) & np.isfinite(xywh).all(axis=1)
+    with np.errstate(invalid="ignore"):
+        finite = (np.abs(xyxy) < LARGEST_COORDINATE).all(axis=1) & (np.abs(xywh) < LARGEST_COORDINATE).all(axis=1)
     with np.errstate(invalid="ignore"):
         flat = (xywh[:, 2:] <= 0).any(axis=1)
         outside = (xyxy[:, :2] >= size).any(axis=1) | (xyxy[:, 2:] <= 0).any(axis=1)
         over = (xyxy[:, :2] < -BORDER_TOLERANCE).any(axis=1) | (xyxy[:, 2:] > size + BORDER_TOLERANCE).any(axis=1)
     rules = (
-        ("box_not_finite", ~finite, "has a coordinate that is not a finite number"),
+        ("box_not_finite", ~finite, f"has a coordinate that is not a number below {LARGEST_COORDINATE:,.0f}"),
         ("zero_area_box", finite & flat, "has no area ({w:g} x {h:g} pixels)"),
         ("box_outside", finite & ~flat & outside, "lies outside its {width:.0f}x{height:.0f} picture"),
         ("box_over_border", finite & ~flat & ~outside & over, "reaches over the border of its "

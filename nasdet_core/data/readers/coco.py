@@ -7,7 +7,9 @@ categories in the order of their ids. An entry that is broken costs itself, what
 
 from __future__ import annotations
 
+import math
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,22 +35,28 @@ def read_coco(
 ) -> RawDataset:
     """Read every instance file. `need_pictures` False takes the entries' own word for what pictures there are."""
     contents = _read_files(found, log, progress)
-    categories = _categories(contents, log)
-    label_of = {category: label for label, category in enumerate(sorted(categories))}
+    classes = _classes(contents, log)
     index = PictureIndex(found.root) if need_pictures else None
-    splits = tuple(_split(content, label_of, index, log) for content in contents)
-    _report_categories(categories, log)
+    splits = tuple(_split(content, classes.label_of[content.file.shown], index, log) for content in contents)
     return RawDataset(
         root=found.root,
         source_format="coco",
         layout=found.layout,
         box_form="xywh",
-        class_names=tuple(categories[category] for category in sorted(categories)),
-        category_ids=tuple(sorted(categories)),
+        class_names=classes.names,
+        category_ids=classes.ids,
         splits=splits,
         sources=tuple(content.file.shown for content in contents),
         defects=log.defects(),
+        notes={"unlisted_pictures": _unlisted(splits, index)} if index is not None else None,
     )
+
+
+def _unlisted(splits: Sequence[RawSplit], index: PictureIndex) -> int:
+    """Pictures that lie beside listed ones and are in no file."""
+    listed = {picture.file for split in splits for picture in split.pictures}
+    folders = {file.rpartition("/")[0] for file in listed}
+    return sum(file not in listed for folder in folders for file in index.pictures(folder))
 
 
 @dataclass(eq=False, slots=True)
@@ -177,10 +185,27 @@ def _take_annotation(content: _Content, entry: Entry, log: DefectLog) -> None:
     content.category.append(category)
     content.identity.append(identity)
     content.boxes.extend(box)
-    content.area.append(area if _is_number(area) else float("nan"))
-    content.flags.append(bool(value.get("iscrowd")) + 2 * bool(value.get("difficult")))
+    content.area.append(_usable_area(area, content, entry, identity, log))
+    content.flags.append(_is_set(value.get("iscrowd")) + 2 * _is_set(value.get("difficult")))
     content.number.append(entry.number)
     content.line.append(entry.line)
+
+
+def _usable_area(area: object, content: _Content, entry: Entry, identity: int, log: DefectLog) -> float:
+    """NaN, which stands for the box's own area, where the file gives none or no area that an object can have."""
+    _x, _y, width, height = entry.value["bbox"]
+    if area is None or width <= 0 or height <= 0:  # what is wrong with such a box is said of the box
+        return math.nan
+    if _is_number(area) and math.isfinite(area) and area > 0:
+        return float(area)
+    where = _place(content.file.shown, entry.line, entry.number, identity)
+    log.add("broken_area", f"{where}: 'area' is {str(area)[:40]}, no number of pixels; that of its box is used")
+    return math.nan
+
+
+def _is_set(flag: object) -> bool:
+    """`iscrowd` and `difficult` are 0 or 1; some tools write them as text or booleans."""
+    return flag in (1, True, "1", "true", "True")
 
 
 def _broken_box(content: _Content, entry: Entry, identity: int, log: DefectLog) -> None:
@@ -191,35 +216,83 @@ def _broken_box(content: _Content, entry: Entry, identity: int, log: DefectLog) 
     log.add("broken_box", f"{where} needs a 'bbox' of four numbers (x, y, width, height)")
 
 
-def _categories(contents: Sequence[_Content], log: DefectLog) -> dict[int, str]:
-    """Category id -> class name, over all files."""
-    found: dict[int, str] = {}
-    for content in contents:
-        shown = content.file.shown
-        for number, entry in content.categories:
-            identity = entry.get("id") if isinstance(entry, dict) else None
-            name = entry.get("name") if isinstance(entry, dict) else None
-            if not _is_int(identity) or not isinstance(name, str) or not name.strip():
-                log.add("broken_category", f"{shown}: categories[{number}] needs an integer 'id' and a 'name'")
-            elif found.setdefault(identity, name) != name:
-                raise DatasetError(f"{shown}: category {identity} is {name!r} here and {found[identity]!r} elsewhere")
-    if not found:
+@dataclass(frozen=True, eq=False, slots=True)
+class _Classes:
+    """The classes of the dataset, matched by name over all files."""
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]  # rising; the id of each class where it was first met
+    label_of: Mapping[str, Mapping[int, int]]  # file -> category id there -> class index
+
+
+def _classes(contents: Sequence[_Content], log: DefectLog) -> _Classes:
+    """Categories of one name are one class, whatever their ids; the train split's ids go before those of others."""
+    ids_in = {content.file.shown: _named_categories(content, log) for content in contents}
+    ordered = sorted(contents, key=lambda content: content.file.split != "train")
+    id_of: dict[str, int] = {}
+    for content in ordered:
+        for identity, name in ids_in[content.file.shown].items():
+            if name not in id_of:
+                taken = set(id_of.values())
+                id_of[name] = identity if identity not in taken else max(taken) + 1
+    if not id_of:
         raise DatasetError(
             f"{contents[0].file.shown}: the list 'categories' names no class (an integer 'id' and a 'name' each); "
             "expected at least one"
         )
-    names = list(found.values())
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        ids = ", ".join(str(identity) for identity, name in sorted(found.items()) if name == twice)
-        raise DatasetError(
-            f"{contents[0].file.shown}: the categories {ids} have the same name {twice!r}; every class needs its own"
-        )
+    names = sorted(id_of, key=id_of.__getitem__)
+    label = {name: number for number, name in enumerate(names)}
+    everywhere = {identity: label[name] for name, identity in id_of.items()}
+    label_of = {}
+    for shown, ids in ids_in.items():
+        own = {identity: label[name] for identity, name in ids.items()}
+        # A file whose ids are those of the others may lack some: its list of categories may be cut off.
+        agrees = all(everywhere.get(identity, number) == number for identity, number in own.items())
+        label_of[shown] = {**everywhere, **own} if agrees else own
+    _report_ids(ids_in, id_of, log)
+    return _Classes(tuple(names), tuple(id_of[name] for name in names), label_of)
+
+
+def _named_categories(content: _Content, log: DefectLog) -> dict[int, str]:
+    """Category id -> name in one file. An unused category that has the name of another one is left out."""
+    shown = content.file.shown
+    found: dict[int, str] = {}
+    for number, entry in content.categories:
+        identity = entry.get("id") if isinstance(entry, dict) else None
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if not _is_int(identity) or not isinstance(name, str) or not name.strip():
+            log.add("broken_category", f"{shown}: categories[{number}] needs an integer 'id' and a 'name'")
+        elif identity in found and found[identity] != name:
+            raise DatasetError(
+                f"{shown}: category {identity} is {found[identity]!r} and {name!r}; give each its own id"
+            )
+        else:
+            found[identity] = name
+    used = set(content.category)
+    count = Counter(found.values())
+    for name in sorted(name for name, times in count.items() if times > 1):
+        same = sorted(identity for identity, other in found.items() if other == name)
+        kept = [identity for identity in same if identity in used] or same[-1:]
+        for identity in set(same) - set(kept):
+            del found[identity]
+        what = "the unused ones are left out" if len(kept) == 1 else "they are taken as one class"
+        log.add("repeated_category", f"{shown}: the categories {', '.join(map(str, same))} are all {name!r}; {what}")
     return found
 
 
-def _report_categories(categories: Mapping[int, str], log: DefectLog) -> None:
-    ids = sorted(categories)
+def _report_ids(ids_in: Mapping[str, Mapping[int, str]], id_of: Mapping[str, int], log: DefectLog) -> None:
+    for shown, names in ids_in.items():
+        own: dict[str, list[int]] = {}
+        for identity, name in names.items():
+            own.setdefault(name, []).append(identity)
+        other = next((name for name, there in own.items() if id_of[name] not in there), None)
+        if other is not None:
+            log.add(
+                "category_ids_differ",
+                f"{shown}: category {other!r} is {own[other][0]} here and {id_of[other]} elsewhere; classes are matched "
+                "by name",
+            )
+    ids = sorted(id_of.values())
     if ids != list(range(1, len(ids) + 1)):
         gaps = " with gaps" if ids != list(range(ids[0], ids[0] + len(ids))) else ""
         log.add(
@@ -307,14 +380,20 @@ def _picture_files(content: _Content, index: PictureIndex | None, log: DefectLog
     taken = {file for file in files if file is not None}
     for number, name in enumerate(names):
         if files[number] is None:
-            alike = (index.find(folder, name) for folder in folders)
+            alike = (index.find(folder, form) for form in (name, _base_name(name)) for folder in folders)
             found = next((hit for hit in alike if hit is not None and hit.file not in taken), None)
             if found is not None:
                 files[number] = found.file
                 taken.add(found.file)
                 line = content.images[number][3]
-                log.add("picture_name_differs", f"{content.file.shown} line {line}: {found.remark}")
+                remark = found.remark or f"the file lists {name[:200]}, found as {found.file}"
+                log.add("picture_name_differs", f"{content.file.shown} line {line}: {remark}")
     return files
+
+
+def _base_name(name: str) -> str:
+    """What is left of an address or of a path on another computer."""
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 def _exact(index: PictureIndex, folders: Sequence[str], name: str) -> str | None:

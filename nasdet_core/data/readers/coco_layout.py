@@ -40,7 +40,7 @@ class CocoFiles:
 
 def find_coco(root: Path) -> CocoFiles | None:
     """The instance files when `root` itself is a COCO dataset; files are only peeked into."""
-    folder = root / "annotations"
+    folder = next((child for child in _folders(root) if child.name.lower() == "annotations"), root / "annotations")
     named = _json_files(folder)
     instances = [path for path in named if path.name.startswith(_PREFIX)] or [
         path for path in named if not path.name.startswith(_OTHER_TASKS) and _looks_like_coco(path)
@@ -64,7 +64,7 @@ def find_coco(root: Path) -> CocoFiles | None:
 
 def one_coco_file(path: Path) -> CocoFiles:
     """A dataset of a single instance file that somebody named; its pictures are looked for as above."""
-    if path.parent.name == "annotations":
+    if path.parent.name.lower() == "annotations":
         root = path.parent.parent
         return CocoFiles(root, (_in_annotations(root, path),), "one COCO file")
     return CocoFiles(path.parent, (_in_root(path, 1),), "one COCO file")
@@ -74,7 +74,7 @@ def _in_annotations(root: Path, path: Path) -> CocoFile:
     suffix = path.stem.removeprefix(_PREFIX)
     split = "all" if suffix.strip("_").lower() in _NO_SPLIT else split_name(suffix)
     folders = (suffix, f"images/{suffix}", split, f"images/{split}", "images", "", "annotations")
-    return CocoFile(f"annotations/{path.name}", split, _existing(root, folders))
+    return CocoFile(f"{path.parent.name}/{path.name}", split, _existing(root, folders))
 
 
 def _in_root(path: Path, files: int) -> CocoFile:
@@ -85,7 +85,14 @@ def _in_root(path: Path, files: int) -> CocoFile:
 
 
 def _existing(root: Path, folders: Iterable[str]) -> tuple[str, ...]:
-    return tuple(folder for folder in dict.fromkeys(folders) if (root / folder).is_dir())
+    """Those that are there, whatever the case of their letters; '' is the root itself."""
+    there = {"": ""}
+    for child in _folders(root):
+        there.setdefault(child.name.lower(), child.name)
+        if child.name.lower() == "images":
+            there |= {f"images/{below.name.lower()}": f"{child.name}/{below.name}" for below in _folders(child)}
+    wanted = dict.fromkeys(folder.lower() for folder in folders)
+    return tuple(there[folder] for folder in wanted if folder in there)
 
 
 def _folders(path: Path) -> list[Path]:

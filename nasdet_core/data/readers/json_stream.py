@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from nasdet_core.errors import DatasetError
 
@@ -24,6 +24,9 @@ _OVERLAP = 4096  # a match may begin in one window and end in the next
 _SPACE = re.compile(r"[ \t\r\n]*")
 _FIRST_KEY = re.compile(r'\{\s*"((?:[^"\\]|\\.){1,100})"\s*:')
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+_LONGEST_KEY = 64  # characters, with white space in front of its colon
+_After = Literal["end", "key", "nothing"]  # the bracket was read; the next key comes without comma; the file ends
 
 BytesRead = Callable[[int, int], None]
 """Called with (bytes read, bytes in total)."""
@@ -79,8 +82,11 @@ class JsonLists:
                     return
                 if key in self._keys and window.next_char() == "[":
                     self.found.add(key)
-                    if not (yield from self._elements(window, key)):
+                    after = yield from self._elements(window, key)
+                    if after == "nothing":
                         return
+                    if after == "key":
+                        continue
                 else:
                     window.value()
                 if not _comma_or_end(window, "}"):
@@ -91,16 +97,20 @@ class JsonLists:
                 if not going_on:
                     return
 
-    def _elements(self, window: _Window, key: str) -> Generator[Entry | Broken, None, bool]:
-        """False when nothing can be read behind this list."""
+    def _elements(self, window: _Window, key: str) -> Generator[Entry | Broken, None, _After]:
+        """Every element; returns what comes behind this list."""
         window.position += 1
         number, first_key = 0, None
         if window.next_char() == "]":
             window.position += 1
-            return True
+            return "end"
         while True:
             try:
-                window.next_char()
+                char = window.next_char()
+                if char == "]":
+                    raise window.error("a comma before the end of the list")
+                if char == '"' and self._list_begins(window):
+                    raise window.error("the list is not closed")
                 if first_key is None:
                     match = _FIRST_KEY.match(window.text, window.position)
                     first_key = match[1] if match else None
@@ -109,20 +119,27 @@ class JsonLists:
                 yield Entry(key, number, line, value)
                 number += 1
                 if not _comma_or_end(window, "]"):
-                    return True
+                    return "end"
             except _SyntaxError as error:
                 resumed = self._next_element(window, first_key)
                 yield Broken(f"{error.where}: {key}[{number}]", error.reason, ends=resumed == "nothing")
                 number += error.in_value
                 if resumed != "element":
-                    return resumed == "end"
+                    return resumed
 
-    def _next_element(self, window: _Window, first_key: str | None) -> str:
-        """Move to the next 'element' of the list, to the 'end' of the list, or say that 'nothing' follows."""
+    def _list_begins(self, window: _Window) -> bool:
+        """Whether the text here is the key of one of the lists, where an element was expected."""
+        window.look_ahead(_LONGEST_KEY)
+        names = "|".join(map(re.escape, self._keys))
+        return re.compile(rf'"(?:{names})"\s*:').match(window.text, window.position) is not None
+
+    def _next_element(self, window: _Window, first_key: str | None) -> _After | Literal["element"]:
+        """Move to the next 'element' of the list, behind its 'end', to the 'key' of another list, or to 'nothing'."""
         begins = re.escape(f'"{first_key}"') if first_key is not None else r'"[^"\\]{1,100}"'
         names = "|".join(map(re.escape, self._keys))
         pattern = re.compile(
-            rf'(?P<element>\{{\s*{begins}\s*:)|(?P<end>\])\s*(?:,\s*"(?:{names}|info|licenses)"\s*:|\}}\s*\Z)'
+            rf'(?P<element>\{{\s*{begins}\s*:)|(?P<end>\])\s*(?:,\s*"(?:{names}|info|licenses)"\s*:|\}}\s*\Z)|'
+            rf'(?P<key>"(?:{names})"\s*:\s*\[)'
         )
         match = window.search(pattern)
         if match is None:
@@ -130,6 +147,9 @@ class JsonLists:
         if match["element"] is not None:
             window.move_to(match.start("element"))
             return "element"
+        if match["key"] is not None:
+            window.move_to(match.start("key"))
+            return "key"
         window.move_to(match.end("end"))
         return "end"
 
@@ -158,7 +178,7 @@ class _Window:
         self._file, self._size, self._progress = file, size, progress
         # Undecodable bytes become surrogates, as in the names of files: a name in another encoding is still found.
         self._decoder: codecs.IncrementalDecoder | None = None
-        self._json = json.JSONDecoder(strict=False)
+        self._json = json.JSONDecoder()
         self._read = 0
         self.text = ""
         self.position = 0
@@ -179,6 +199,11 @@ class _Window:
             if not self._fill():
                 self._count()
                 return ""
+
+    def look_ahead(self, characters: int) -> None:
+        """Have that many characters in the window, where the file has them."""
+        while len(self.text) - self.position < characters and self._fill():
+            pass
 
     def value(self) -> Any:
         """Decode the value here and move behind it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from nasdet_core.data.defects import DefectLog
 from nasdet_core.data.pictures import inside
@@ -46,10 +47,10 @@ def _read(index: PictureIndex, file: str, pairs: VocPairs, log: DefectLog) -> di
     for number, line in enumerate(listed_lines(index.root / file, file), start=1):
         if not line:
             continue
-        if not inside(line) or "/" in line:
+        if not inside(line):
             log.add("broken_split_line", f"{file} line {number}: {line[:100]!r} is not a picture's name")
             continue
-        stem = pairs.listed(line)
+        stem = pairs.listed(PurePosixPath(line).name)  # some write the picture's path
         if stem.remark is not None:
             log.add("picture_name_differs", f"{file} line {number}: {stem.remark}")
         if stem.name in stems:

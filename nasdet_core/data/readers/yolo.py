@@ -88,7 +88,7 @@ def read_yolo(files: YoloFiles, *, log: DefectLog, progress: Progress | None) ->
 class _Reader:
     def __init__(self, files: YoloFiles, description: YoloDescription, pictures: YoloPictures, log: DefectLog) -> None:
         self._files, self._description, self._pictures, self._log = files, description, pictures, log
-        self._labels_used: set[str] = set()
+        self._labels_used: dict[str, str] = {}  # label file -> the first picture that has it
         self._first_polygon = ""
         self.sources: set[str] = {files.description}
         self.left_out: set[str] = set()
@@ -133,7 +133,11 @@ class _Reader:
         labels = self._pictures.label_of(file)
         if labels is None:
             return self._files.description
-        self._labels_used.add(labels.file)
+        first = self._labels_used.setdefault(labels.file, file)
+        if first != file:
+            self._log.add(
+                "shared_label", f"{labels.file} is the label file of {first} and of {file}; both have its boxes"
+            )
         self.sources.add(labels.file)
         if labels.remark is not None:
             self._log.add("picture_name_differs", f"{file}: {labels.remark}")
@@ -156,7 +160,7 @@ class _Reader:
 
     def _tell_labels_without_picture(self, places: Sequence[SplitPlaces]) -> None:
         folders = dict.fromkeys(folder for place in places for folder in place.folders)
-        used = self._labels_used | self.sources
+        used = {*self._labels_used, *self.sources}
         for file, expected in self._pictures.without_picture(tuple(folders), used):
             self._log.add("missing_picture", f"{file}: there is no picture {expected}")
 

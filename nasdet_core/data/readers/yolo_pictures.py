@@ -105,7 +105,18 @@ class YoloPictures:
             found = self._index.find_file("", candidate)
             if found is not None:
                 return found.file
+        for candidate in _tails(_clean(entry.text)):
+            found = self._index.find_file("", candidate)
+            if found is not None:
+                self._tell_elsewhere(entry, found.file)
+                return found.file
         return None
+
+    def _tell_elsewhere(self, entry: YoloEntry, place: str) -> None:
+        self.foreign.add(
+            f"{self._shown} line {entry.line}: {entry.key} is {entry.text[:_SHOWN_LENGTH]!r}, which is no "
+            f"place in this dataset ({place} is used)"
+        )
 
     def _folder(self, entry: YoloEntry) -> str | None:
         for candidate in self._as_written(entry.text):
@@ -117,10 +128,7 @@ class YoloPictures:
         for candidate in (*_tails(_clean(entry.text), shortest=2), *usual):
             place = self._index.place("", candidate)
             if place is not None:
-                self.foreign.add(
-                    f"{self._shown} line {entry.line}: {entry.key} is {entry.text[:_SHOWN_LENGTH]!r}, which is no "
-                    f"place in this dataset ({place} is used)"
-                )
+                self._tell_elsewhere(entry, place)
                 return place
         return None
 

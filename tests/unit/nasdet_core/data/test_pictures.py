@@ -134,13 +134,15 @@ class TestExamine:
             assert problem is not None
             assert (problem.kind, str(problem)) == ("empty_picture", "picture a.jpg is empty (0 bytes)")
 
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_header_and_decoding_agree(self, tmp_path: Path, orientation: int) -> None:
+    def test_header_and_decoding_agree(self, tmp_path: Path, orientation: int, suffix: str) -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
-        Image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / "a.jpg", exif=exif)
-        decoded = decode((tmp_path / "a.jpg").read_bytes(), "a.jpg")
-        for facts in (examine(tmp_path, "a.jpg"), header_facts(tmp_path, "a.jpg")):
+        Image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / f"a.{suffix}", exif=exif)
+        decoded = decode((tmp_path / f"a.{suffix}").read_bytes(), "a")
+        assert decoded.size == ((20, 30) if orientation >= 5 else (30, 20))
+        for facts in (examine(tmp_path, f"a.{suffix}"), header_facts(tmp_path, f"a.{suffix}")):
             assert (facts.width, facts.height) == decoded.size
             assert (facts.orientation, facts.stored_size) == (orientation, (30, 20))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -18,6 +20,7 @@ from nasdet_core.data.in_memory import Annotation, Dataset, ImageRecord
 from nasdet_core.data.read import read_dataset
 from nasdet_core.data.write_coco import Pictures, coco_category_ids, write_coco
 from nasdet_core.errors import DatasetError
+from tests.support.datasets import write_voc
 
 ARRAYS = ("boxes_xyxy", "labels", "crowd", "difficult", "area", "boxes_xywh")
 
@@ -253,3 +256,15 @@ class TestNothingHalfDone:
     def test_a_split_that_cannot_be_a_folder_is_refused(self, dataset: Dataset, tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match="cannot be a folder"):
             write_coco(dataset, {"../up": dataset.splits["val"]}, tmp_path / "out", pictures="copy")
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    dataset = read_dataset(write_voc(tmp_path / "voc"))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    abandoned, foreign = tmp_path / f".out.{ended.pid}.part", tmp_path / f".out.{os.getppid()}.part"
+    for folder in (abandoned, foreign):
+        (folder / "train").mkdir(parents=True)
+    write_coco(dataset, dataset.splits, tmp_path / "out", pictures="none")
+    assert not abandoned.exists()
+    assert foreign.exists()  # of a process that lives

@@ -96,6 +96,26 @@ class TestBroken:
         assert abs(column - (place - text.rfind("\n", 0, place))) <= 1  # the decoder points before or behind a blank
         assert broken[0].where.endswith(f": {entry}")
 
+    @pytest.mark.parametrize("key", KEYS[:2])
+    @pytest.mark.parametrize(
+        ("closing", "reason"), [("},\n ],", "a comma before"), ("}\n ,", "not closed"), ("},", "")]
+    )
+    def test_the_end_of_a_list(self, tmp_path: Path, key: str, closing: str, reason: str) -> None:
+        """A comma too many, or no bracket: the file's other lists stay."""
+        place = TEXT.index("}\n ],", TEXT.index(f'"{key}"'))
+        entries, broken = read(tmp_path, TEXT[:place] + closing + TEXT[place + len("}\n ],") :])
+        for name in KEYS:
+            assert values(entries, name) == BODY[name]
+        assert len(broken) == 1
+        assert reason in broken[0].reason
+
+    def test_control_characters_in_a_string_are_no_json(self, tmp_path: Path) -> None:
+        """Zeroed bytes from inside one string to inside another would make one entry of two."""
+        text = TEXT.replace("é1.jpg", "\0\0\0").replace('"file_name": "\0', '"file_name": "\0', 1)
+        entries, broken = read(tmp_path, text)
+        assert [value["id"] for value in values(entries, "images")] == [0, 2, 3, 4]
+        assert "control character" in broken[0].reason
+
     def test_a_file_that_ends_too_early(self, tmp_path: Path) -> None:
         cut = TEXT.index('"id": 2') + 5
         entries, broken = read(tmp_path, TEXT[:cut])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -42,10 +41,8 @@ class TestBounds:
     @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 1_000_000])
     def test_depth(self, tmp_path: Path, depth: int) -> None:
         path = written(tmp_path, "<a>\n" + "<b>" * (depth - 1))
-        start = time.process_time()
         with pytest.raises(DatasetError, match=f"a.xml line 2: more than {MAX_DEPTH} elements inside one another"):
             parse_xml(path, "a.xml")
-        assert time.process_time() - start < 1
 
     def test_elements(self, tmp_path: Path) -> None:
         path = written(tmp_path, "<a>" + "<b/>" * MAX_ELEMENTS + "</a>")

@@ -411,7 +411,8 @@ class TestObjects:
         write_voc_xml(tmp_path, "all00", [DOG.replace("dog", " ")])
         assert only_defect(read(tmp_path)).message == "Annotations/all00.xml line 4: object 1 has no <name>"
 
-    def test_many_defects_stay_readable(self, tmp_path: Path) -> None:
+    def test_many_defects_stay_readable(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("nasdet_core.data.defects.SENTENCES_PER_KIND", 20)
         write_voc(tmp_path)
         write_voc_xml(tmp_path, "all00", ["<object><name>dog</name></object>"] * 500 + [DOG])
         defects = read(tmp_path).defects
