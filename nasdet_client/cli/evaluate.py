@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from nasdet_client.cli.options import JsonOption
-from nasdet_client.cli.output import command, console, error_console, print_json, say
+from nasdet_client.cli.output import command, console, error_console, print_json, say, visible
 from nasdet_client.errors import CommandError
 
 Json = Mapping[str, Any]
 
 DEFAULT_SPLIT, DEFAULT_BATCH_SIZE = "val", 8
+VOC_RULES = "IoU >= 0.5, width = x2 - x1 + 1, recall 0:0.1:1 or area, difficult objects left out"
 
 # COCO's order and words (COCOeval.summarize).
 LINES = (
@@ -52,7 +53,9 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option("--split", help=f"Which pictures of the dataset (default: {DEFAULT_SPLIT}).")
     ] = None,
-    voc: Annotated[bool, typer.Option("--voc", help="Pascal VOC's mAP at IoU 0.5 in place of COCO's numbers.")] = False,
+    voc: Annotated[
+        bool, typer.Option("--voc", help=f"Pascal VOC's mAP in place of COCO's numbers: {VOC_RULES}.")
+    ] = False,
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", min=1, max=1024, help=f"Pictures at once (default: {DEFAULT_BATCH_SIZE})."),
@@ -129,6 +132,7 @@ def _report_coco(result: Json) -> None:
 def _report_voc(result: Json) -> None:
     say(f"mAP at IoU 0.5, 11 points (VOC2007)       = {_number(result['metrics']['mAP_11_point'])}")
     say(f"mAP at IoU 0.5, area (VOC2010 and later)  = {_number(result['metrics']['mAP_area'])}")
+    say(f"by the rules of the VOC development kit: {VOC_RULES}")
     columns = {"AP, 11 points": "AP_11_point", "AP, area": "AP_area", "objects": "objects", "detections": "detections"}
     _print_table(result, columns)
     _print_end(result)
@@ -141,7 +145,9 @@ def _print_table(result: Json, columns: Mapping[str, str]) -> None:
         table.add_column(heading, justify="right")
     for name, entry in result["per_category"].items():
         # Text: a class may be called [red]
-        table.add_row(Text(name), str(entry["category_id"]), *(_number(entry[key]) for key in columns.values()))
+        table.add_row(
+            Text(visible(name)), str(entry["category_id"]), *(_number(entry[key]) for key in columns.values())
+        )
     console().print(table)
 
 

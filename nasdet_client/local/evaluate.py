@@ -13,6 +13,7 @@ from nasdet_client.local.model_file import read_model_header
 
 if TYPE_CHECKING:  # torch and pycocotools are loaded when something is evaluated, not when the command is described
     from nasdet_core.data.in_memory import Dataset, ImageRecord
+    from nasdet_core.detectors.detector import Detector
     from nasdet_core.evaluation.coco_map import Detections
     from nasdet_core.evaluation.voc_map import VocClassScore, VocScores
 
@@ -75,19 +76,22 @@ def evaluate_model(options: ModelOptions, *, voc: bool, progress: Progress) -> J
         from nasdet_core.data.read import read_dataset
 
         dataset = read_dataset(options.data, progress=lambda done, total: progress("reading", done, total))
-        records = _split(dataset, options)
+        split = _split(dataset, options)
         labels, warnings = match_classes(header.class_names, dataset.class_names)
         warnings += _left_out(dataset, options.data)
-        used, found, digest, problems = _detect(options, dataset, records, progress)
+        used, found, digest, problems = _detect(options, dataset, dataset.splits[split], progress)
         warnings += problems
         detections = [relabel(item, labels) for item in found]
+        counts = _counts(dataset, used, detections)
+        if counts["detections"] == 0:
+            warnings.append("the model finds nothing in these pictures, so every object counts as missed and AP is 0")
         body = _voc_of(dataset, used, detections) if voc else _coco_of(dataset, used, detections)
     return {
         **body,
-        "counts": _counts(dataset, used, detections),
+        "counts": counts,
         "warnings": warnings,
         "model": digest,
-        "split": options.split,
+        "split": split,
     }
 
 
@@ -109,12 +113,16 @@ def _sentences() -> Iterator[None]:
 # --- a model on a dataset -------------------------------------------------------------------------------------------
 
 
-def _split(dataset: Dataset, options: ModelOptions) -> Sequence[ImageRecord]:
-    if options.split not in dataset.splits:
-        raise CommandError(
-            f"--split: {options.data} has no split {options.split!r}; it has {', '.join(sorted(dataset.splits))}"
-        )
-    return dataset.splits[options.split]
+def _split(dataset: Dataset, options: ModelOptions) -> str:
+    """The dataset's name of the split, which the readers may have found under another, e.g. valid."""
+    from nasdet_core.data.readers.names import split_name
+
+    for name in (options.split, split_name(options.split)):
+        if name in dataset.splits:
+            return name
+    raise CommandError(
+        f"--split: {options.data} has no split {options.split!r}; it has {', '.join(sorted(dataset.splits))}"
+    )
 
 
 def match_classes(model: Sequence[str], data: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -130,13 +138,12 @@ def match_classes(model: Sequence[str], data: Sequence[str]) -> tuple[list[int],
     warnings = []
     if extra:
         warnings.append(
-            f"{len(extra)} classes of the model are not in the dataset ({_listing(extra)}); its detections of them do "
-            "not count"
+            f"classes of the model that the dataset does not have: {_listing(extra)}; its detections of them do not "
+            "count"
         )
     if missing:
         warnings.append(
-            f"{len(missing)} classes of the dataset are unknown to the model ({_listing(missing)}), so it misses all "
-            "their objects"
+            f"classes of the dataset that the model does not know: {_listing(missing)}; it misses all their objects"
         )
     return labels, warnings
 
@@ -156,7 +163,7 @@ def _left_out(dataset: Dataset, folder: Path) -> list[str]:
     if not found:
         return []
     return [
-        f"{sum(defect.count for defect in found)} defective entries of the dataset are left out, e.g. "
+        f"defective entries of the dataset that are left out: {sum(defect.count for defect in found)}, e.g. "
         f"{found[0].message}; all of them: nasdet data check {folder}"
     ]
 
@@ -173,6 +180,7 @@ def _detect(
     from nasdet_core.training.evaluate import detect
 
     saved = load_detector(options.model)
+    _check_weights(saved.model, options.model)
     pictures = ResidentImages(dataset.root, records, saved.input.image_size)
     usable, problems = _decodable(pictures, progress)
     used = [records[index] for index in usable]
@@ -186,6 +194,16 @@ def _detect(
     batches = eval_batches(pictures, options.batch_size, pixel_format=saved.input.pixel_format, indices=usable)
     found = detect(saved.model, batches=batches, device="cuda" if torch.cuda.is_available() else "cpu", tick=tick)
     return used, [found[record.file] for record in used], saved.digest, problems
+
+
+def _check_weights(model: Detector, file: Path) -> None:
+    weights = model.state_dict()
+    broken = [name for name, values in weights.items() if not bool(values.isfinite().all())]
+    if broken:
+        raise CommandError(
+            f"{file}: finite weights were expected, but {len(broken)} of {len(weights)} tensors hold NaN or infinite "
+            f"values (first: {broken[0]}), as after a training that diverged; give another detector"
+        )
 
 
 def _decodable(pictures: Any, progress: Progress) -> tuple[list[int], list[str]]:
@@ -203,7 +221,8 @@ def _decodable(pictures: Any, progress: Progress) -> tuple[list[int], list[str]]
         progress("decoding", index + 1, len(pictures))
     if not reasons:
         return usable, []
-    return usable, [f"{len(reasons)} of {len(pictures)} pictures cannot be used and are left out, e.g. {reasons[0]}"]
+    count = f"{len(reasons)} of {len(pictures)}"
+    return usable, [f"pictures that cannot be used and are left out: {count}, e.g. {reasons[0]}"]
 
 
 def _coco_of(dataset: Dataset, records: Sequence[ImageRecord], detections: Sequence[Detections]) -> Json:
@@ -262,5 +281,7 @@ def _counts(dataset: Dataset, records: Sequence[ImageRecord], detections: Sequen
 
 
 def _listing(names: Sequence[str]) -> str:
+    from nasdet_core.errors import printable
+
     more = len(names) - MOST_SHOWN
-    return ", ".join(names[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(printable(name) for name in names[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")

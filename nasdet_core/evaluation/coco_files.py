@@ -16,14 +16,17 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from nasdet_core.errors import printable
-from nasdet_core.evaluation.coco_boxes import check_boxes
-from nasdet_core.evaluation.coco_ids import check_category_ids, check_image_ids
+from nasdet_core.evaluation.coco_boxes import check_truth_boxes
+from nasdet_core.evaluation.coco_category_ids import check_category_ids
+from nasdet_core.evaluation.coco_image_ids import check_image_ids
 from nasdet_core.evaluation.coco_json import Json, read_json
 from nasdet_core.evaluation.coco_map import STATS, mean_of_present, or_none, silent
+from nasdet_core.evaluation.coco_overlap import by_image, pictures
+from nasdet_core.evaluation.coco_readings import check_detection_boxes
 from nasdet_core.evaluation.coco_results import Results, check_detections
 from nasdet_core.evaluation.coco_truth import GroundTruth, check_gt
 
-_MOST_PERCENT = 100
+_LEAST_PERCENT, _MOST_PERCENT = 1.5, 100  # a largest score between is none of 0..1, whatever its rounding
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -77,11 +80,13 @@ def load_pair(ground_truth: Path, detections: Path) -> FilePair:
 def match_pair(truth: GroundTruth, results: Results) -> FilePair:
     """As `load_pair`, for files that have been read."""
     warnings = list(truth.warnings)
-    check_image_ids(truth, results)
-    warnings += check_boxes(truth.objects, truth.images, truth.shown)
-    warnings += check_boxes(results.detections, truth.images, results.shown)
-    warnings += _score_warnings(results)
-    warnings += check_category_ids(truth, results)
+    warnings += check_truth_boxes(truth)
+    objects, detections = by_image(truth.objects), by_image(results.detections)
+    warnings += check_image_ids(truth, results, objects, detections)
+    compared = pictures(objects, detections, [(identity, identity) for identity in truth.images])
+    warnings += check_detection_boxes(results, truth, compared)
+    warnings += check_category_ids(truth, results, compared)
+    warnings += _detection_warnings(results)
     return FilePair(truth, results, tuple(warnings))
 
 
@@ -122,16 +127,23 @@ def unique_names(categories: Mapping[int, str]) -> dict[int, str]:
     return names
 
 
-def _score_warnings(results: Results) -> list[str]:
+def _detection_warnings(results: Results) -> list[str]:
     if not results.detections:
         return [f"{results.shown}: the list of detections is empty, so every object counts as missed and AP is 0"]
+    said = []
+    flat = [number for number, item in enumerate(results.detections) if min(item["bbox"][2:]) <= 0]
+    if flat:
+        said.append(
+            f"{results.shown}: detections whose width or height is not above 0: {len(flat)} of "
+            f"{len(results.detections)} (first: entry [{flat[0]}]); to COCO they overlap nothing and are false alarms"
+        )
     scores = np.array([item["score"] for item in results.detections], dtype=np.float64)
-    if scores.min() >= 0 and 1 < scores.max() <= _MOST_PERCENT:
-        return [
+    if scores.min() >= 0 and _LEAST_PERCENT < scores.max() <= _MOST_PERCENT:
+        said.append(
             f"{results.shown}: scores go up to {scores.max():g}, as percentages do; only their order matters here, but "
             f"it must be the same scale for all"
-        ]
-    return []
+        )
+    return said
 
 
 def _index(pair: FilePair, annotations: list[Json]) -> COCO:

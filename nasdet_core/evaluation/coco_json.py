@@ -99,6 +99,12 @@ def image_id(value: object) -> ImageId | None:
     return value if isinstance(value, str) and value else integer_id(value)
 
 
+def id_needed(key: str, value: object) -> str:
+    """What was expected and came, for a sentence, where `integer_id` or `image_id` found no id."""
+    large = isinstance(value, int) and not -_LARGEST_ID <= value <= _LARGEST_ID
+    return f"an integer {key!r}, found {quote(value)}" + (", which is too large for 64 bits" if large else "")
+
+
 def is_number(value: object) -> bool:
     """Whether it is a finite number (JSON as Python reads it has NaN and Infinity)."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -10,6 +10,7 @@ from nasdet_core.evaluation.coco_json import (
     ScoreError,
     SwappedFilesError,
     box_of,
+    id_needed,
     image_id,
     integer_id,
     is_number,
@@ -56,11 +57,11 @@ def _detection(entry: object, where: str) -> Json:
         )
     image, category = image_id(entry.get("image_id")), integer_id(entry.get("category_id"))
     if image is None:
-        raise BrokenFileError(f"{where} needs the 'image_id' of a picture, found {quote(entry.get('image_id'))}")
+        raise BrokenFileError(f"{where} needs {id_needed('image_id', entry.get('image_id'))}")
     if category is None:
         raise BrokenFileError(
-            f"{where} needs an integer 'category_id', found {quote(entry.get('category_id'))}; write the id that the "
-            f"ground truth's 'categories' give the class"
+            f"{where} needs {id_needed('category_id', entry.get('category_id'))}; write the id that the ground truth's "
+            f"'categories' give the class"
         )
     return {"image_id": image, "category_id": category, "bbox": box_of(entry, where), "score": _score(entry, where)}
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from nasdet_core.evaluation.coco_json import (
+    FARTHEST_PIXEL,
     BrokenFileError,
     DuplicateIdError,
     ImageId,
@@ -18,6 +19,7 @@ from nasdet_core.evaluation.coco_json import (
     SwappedFilesError,
     box_of,
     flag_of,
+    id_needed,
     image_id,
     integer_id,
     is_number,
@@ -98,25 +100,26 @@ class _Notes:
 
 
 _WARNINGS = {
-    "same_image": "{n} images are listed again with the same entry (first: {first})",
-    "same_category": "{n} categories are listed again with the same entry (first: {first})",
-    "no_name": "{n} categories have no name (first: {first}); the id stands for it",
-    "same_name": "{n} categories share the name of another one (first: {first}); their ids tell them apart here",
-    "no_size": "{n} images have no width and height (first: {first}), so whether boxes fit them was not checked",
-    "foreign_image": "{n} annotations belong to pictures that 'images' lacks (first: {first}); they do not count",
-    "foreign_category": "{n} annotations have a category that 'categories' lacks (first: {first}); they do not count",
+    "same_image": "images listed again with the same entry: {n} (first: {first})",
+    "same_category": "categories listed again with the same entry: {n} (first: {first})",
+    "no_name": "categories without a name: {n} (first: {first}); the id stands for it",
+    "same_name": "categories with the name of another one: {n} (first: {first}); their ids tell them apart here",
+    "no_size": "images without width and height: {n} (first: {first}); whether boxes fit them was not checked",
+    "foreign_image": "annotations of pictures that 'images' lacks: {n} (first: {first}); they do not count",
+    "foreign_category": "annotations of categories that 'categories' lacks: {n} (first: {first}); they do not count",
     "no_objects": "there is no object that counts, so every number is undefined",
 }
 _COCO_WARNINGS = {
-    "no_area": "{n} annotations have no 'area' (first: {first}); width * height was taken, by which COCO sorts "
+    "no_area": "annotations without 'area': {n} (first: {first}); width * height was taken, by which COCO sorts "
     "objects into small, medium and large",
-    "no_iscrowd": "{n} annotations have no 'iscrowd' (first: {first}); 0 was taken",
-    "id_zero": "{n} annotation has the id 0 ({first}): pycocotools takes a match with it for no match, so finding it "
+    "no_iscrowd": "annotations without 'iscrowd': {n} (first: {first}); 0 was taken",
+    "id_zero": "an annotation has the id 0 ({first}): pycocotools takes a match with it for no match, so finding it "
     "counts as a false alarm; number annotations from 1",
-    "flat_box": "{n} objects have a box without area (first: {first}): nothing can match them, so they count as missed",
-    "difficult": "{n} annotations are marked as difficult (first: {first}): COCO's numbers count them like any other, "
+    "flat_box": "objects with a box without area: {n} (first: {first}); nothing can match them, so they count as "
+    "missed",
+    "difficult": "annotations marked as difficult: {n} (first: {first}); COCO's numbers count them like any other, "
     "Pascal VOC's leave them out",
-    "ignore": "{n} annotations are marked with 'ignore' (first: {first}): pycocotools goes by 'iscrowd' alone",
+    "ignore": "annotations marked with 'ignore': {n} (first: {first}); pycocotools goes by 'iscrowd' alone",
 }
 
 
@@ -126,7 +129,9 @@ def _categories(entries: list[object], shown: str, notes: _Notes) -> dict[int, s
         place = f"categories[{number}]"
         identity = integer_id(entry.get("id")) if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or identity is None:
-            raise BrokenFileError(f"{shown}: {place} needs an integer 'id', found {quote(entry)}")
+            raise BrokenFileError(
+                f"{shown}: {place} needs {id_needed('id', entry.get('id') if isinstance(entry, dict) else entry)}"
+            )
         name = entry.get("name")
         if not isinstance(name, str) or not name:
             notes.add("no_name", place)
@@ -149,7 +154,9 @@ def _images(entries: list[object], shown: str, notes: _Notes) -> dict[ImageId, I
         place = f"images[{number}]"
         identity = image_id(entry.get("id")) if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or identity is None:
-            raise BrokenFileError(f"{shown}: {place} needs an integer 'id', found {quote(entry)}")
+            raise BrokenFileError(
+                f"{shown}: {place} needs {id_needed('id', entry.get('id') if isinstance(entry, dict) else entry)}"
+            )
         name, width, height = entry.get("file_name"), _side(entry.get("width")), _side(entry.get("height"))
         if width is None or height is None:
             notes.add("no_size", place)
@@ -191,8 +198,8 @@ def _objects(entries: list[object], shown: str, notes: _Notes) -> Iterator[Json]
         yield item
     if repeated:
         raise DuplicateIdError(
-            f"{shown}: {len(repeated)} annotations have an id that an earlier one has as well (first: {repeated[0]}), "
-            f"so pycocotools would take one object for the other; number the annotations anew from 1"
+            f"{shown}: annotations with an id that an earlier one has as well: {len(repeated)} (first: {repeated[0]}); "
+            f"pycocotools would take one object for the other, so number the annotations anew from 1"
         )
 
 
@@ -201,7 +208,7 @@ def _object(entry: Json, where: str) -> Json:
     image = image_id(entry.get("image_id"))
     for key, value in (("id", identity), ("image_id", image), ("category_id", category)):
         if value is None:
-            raise BrokenFileError(f"{where} needs an integer {key!r}, found {quote(entry.get(key))}")
+            raise BrokenFileError(f"{where} needs {id_needed(key, entry.get(key))}")
     box = box_of(entry, where)
     area = entry.get("area")
     if area is not None and not is_number(area):
@@ -248,12 +255,12 @@ def _check_references(
             counting += not item["iscrowd"]
     if objects and notes.counts["foreign_image"] == len(objects):
         raise BrokenFileError(
-            f"{shown}: none of the {len(objects)} annotations belongs to a picture of 'images' "
+            f"{shown}: no annotation ({len(objects)} in all) belongs to a picture of 'images' "
             f"(first: {notes.first['foreign_image']}); are 'images' and 'annotations' of the same data?"
         )
     if objects and notes.counts["foreign_category"] == len(objects):
         raise BrokenFileError(
-            f"{shown}: none of the {len(objects)} annotations has a category of 'categories' "
+            f"{shown}: no annotation ({len(objects)} in all) has a category of 'categories' "
             f"(first: {notes.first['foreign_category']}); are both lists of the same data?"
         )
     if counting == 0:
@@ -261,7 +268,8 @@ def _check_references(
 
 
 def _side(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and is_number(value) and value > 0 else None
+    usable = isinstance(value, int | float) and is_number(value) and 0 < value <= FARTHEST_PIXEL
+    return float(value) if usable else None  # type: ignore[arg-type]  # `usable` guards it
 
 
 def _printable(name: str) -> str:

@@ -6,7 +6,7 @@ difficult, and so are crowd regions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from nasdet_core.evaluation.coco_files import FilePair, unique_names
 from nasdet_core.evaluation.coco_json import Json
 from nasdet_core.evaluation.coco_map import Detections
+from nasdet_core.evaluation.coco_overlap import by_image
 from nasdet_core.evaluation.voc_map import MIN_OVERLAP, VocClassScore, VocObjects, VocScores, score_voc
 
 
@@ -27,20 +28,14 @@ class VocFileScores:
 
 
 def score_voc_files(pair: FilePair, *, min_overlap: float = MIN_OVERLAP) -> VocFileScores:
-    """VOC mAP of two files that belong together. Detections of the same score are ranked in the order of the ids of
-    their images."""
+    """VOC mAP of two files that belong together. Detections of the same score are ranked in the order of the file."""
     categories = list(pair.truth.categories)
     label = {category: index for index, category in enumerate(categories)}
-    images = sorted(pair.truth.images, key=lambda identity: (isinstance(identity, str), identity))
-    objects: dict[object, list[Json]] = {image: [] for image in images}
-    found: dict[object, list[Json]] = {image: [] for image in images}
-    for items, by_image in ((pair.truth.objects, objects), (pair.results.detections, found)):
-        for item in items:
-            if item["image_id"] in by_image and item["category_id"] in label:
-                by_image[item["image_id"]].append(item)
+    objects = by_image(item for item in pair.truth.objects if item["category_id"] in label)
+    found = by_image(item for item in _ranked(pair.results.detections) if item["category_id"] in label)
     scores = score_voc(
-        [_objects(objects[image], label) for image in images],
-        [_detections(found[image], label) for image in images],
+        [_objects(objects.get(image, []), label) for image in pair.truth.images],
+        [_detections(found.get(image, []), label) for image in pair.truth.images],
         len(categories),
         min_overlap=min_overlap,
     )
@@ -49,6 +44,12 @@ def score_voc_files(pair: FilePair, *, min_overlap: float = MIN_OVERLAP) -> VocF
         names[category]: (category, score) for category, score in zip(categories, scores.per_class, strict=True)
     }
     return VocFileScores(scores, per_category)
+
+
+def _ranked(detections: Sequence[Json]) -> Iterator[Json]:
+    """With the rank of each, which no two share, in place of its score: VOC's numbers depend on nothing else."""
+    best_first = sorted(detections, key=lambda item: -item["score"])  # stable
+    return ({**item, "score": -rank} for rank, item in enumerate(best_first))
 
 
 def _objects(items: list[Json], label: Mapping[int, int]) -> VocObjects:

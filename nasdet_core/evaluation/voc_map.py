@@ -3,11 +3,11 @@ section 4.2), as the development kit's VOCevaldet.m computes it.
 
 * Corners are pixels that belong to the box: width = x2 - x1 + 1.
 * A detection is compared with the object that it overlaps most, difficult ones included. It is a true positive when
-  that overlap reaches the threshold and no detection with a higher score has found the object; later ones are false
-  positives. Where the object is difficult the detection counts neither way, and difficult objects are none to be
-  found.
-* AP is the mean of the best precision at recall >= 0, 0.1, ..., 1 (VOC2007, "11 points") or the area under the
-  precision made monotone (VOC2010 and later). Both are given.
+  that overlap is at least the threshold (IoU >= 0.5) and no detection with a higher score has found the object; later
+  ones are false positives. Where the object is difficult the detection counts neither way, and difficult objects are
+  none to be found.
+* AP is the mean of the best precision at recall >= 0, 0.1, ..., 1 (VOC2007, "11 points", 0:0.1:1 as MATLAB rounds it)
+  or the area under the precision made monotone (VOC2010 and later). Both are given.
 
 COCO's crowd regions are treated as difficult objects. One thing is settled that the kit leaves undefined: a ranking
 of which nothing counts has precision 0, not NaN. Detections with the same score keep the order of their images.

@@ -126,6 +126,13 @@ class TestFiles:
             "images 1, annotations 3, crowd 0, difficult 0, categories 3, detections 2, images with detections 1\n"
         )
 
+    def test_names_cannot_write_over_a_terminal(self, tmp_path: Path) -> None:
+        truth = json.loads(json.dumps(TRUTH))
+        truth["categories"][0]["name"] = "cup\x1b[2J\x9b1m"
+        done = run(*write(tmp_path, truth))
+        assert "cup\\x1b[2J\\x9b1m" in done.stdout
+        assert all(char.isprintable() or char == "\n" for char in done.stdout)
+
     def test_warnings(self, tmp_path: Path) -> None:
         arguments = write(tmp_path, detections=[])
         sentence = f"{tmp_path}/dt.json: the list of detections is empty, so every object counts as missed and AP is 0"
@@ -138,12 +145,14 @@ class TestFiles:
         truth["annotations"][0]["id"] = 0
         arguments = write(tmp_path, truth)
         (sentence,) = result_of(*arguments)["warnings"]
-        assert "1 annotation has the id 0" in sentence
+        assert "an annotation has the id 0" in sentence
         assert result_of(*arguments, "--voc")["warnings"] == []
 
     def test_files_that_do_not_belong_together(self, tmp_path: Path) -> None:
         other = [{**item, "image_id": 8} for item in DETECTIONS]
-        assert "belong to 1 image ids that" in refusal(*write(tmp_path, detections=other))
+        assert "does not have: 2 of 2 (image ids: 1, first: 8); are the two files of the same split?" in refusal(
+            *write(tmp_path, detections=other)
+        )
         assert "swapped?" in refusal(*write(tmp_path, DETECTIONS, TRUTH))
 
     def test_broken_json(self, tmp_path: Path) -> None:
@@ -179,6 +188,8 @@ class TestVoc:
         assert done.exit_code == 0, done.output
         assert done.stdout.startswith(
             "mAP at IoU 0.5, 11 points (VOC2007)       = 0.7727\nmAP at IoU 0.5, area (VOC2010 and later)  = 0.7500\n"
+            "by the rules of the VOC development kit: IoU >= 0.5, width = x2 - x1 + 1, recall 0:0.1:1 or area, "
+            "difficult objects left out\n"
         )
         (fork,) = (line for line in done.stdout.splitlines() if "[red]fork[/red]" in line)
         assert [cell.strip() for cell in fork.split("│")[2:-1]] == ["5", "0.5455", "0.5000", "2", "1"]

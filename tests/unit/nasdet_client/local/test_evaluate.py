@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nasdet_client.errors import CommandError
 from nasdet_client.local.evaluate import ModelOptions, evaluate_model, match_classes, relabel
@@ -88,6 +90,12 @@ def evaluate(model: Path, data: Path, *, split: str = "val", batch_size: int = 5
     return evaluate_model(options, voc=voc, progress=lambda _what, _done, _total: None)
 
 
+def changed(tiny: Tiny, change: Callable[[str, torch.Tensor], torch.Tensor]) -> Detector:
+    model = copy.deepcopy(tiny.model)
+    model.load_state_dict({name: change(name, values) for name, values in model.state_dict().items()})
+    return model
+
+
 class TestModel:
     def test_numbers_are_those_of_the_search(self, tiny: Tiny, tmp_path: Path) -> None:
         found = evaluate(tiny.save(tmp_path / "model"), tiny.folder)
@@ -127,7 +135,7 @@ class TestModel:
         assert expected["per_category"]["bright"]["AP"] != expected["per_category"]["dark"]["AP"]
         assert found["per_category"]["grey"] == {"category_id": 6, "AP": None, "AP50": None}
         assert found["warnings"] == [
-            "1 classes of the dataset are unknown to the model (grey), so it misses all their objects"
+            "classes of the dataset that the model does not know: grey; it misses all their objects"
         ]
 
     def test_classes_that_the_dataset_lacks_do_not_count(self, tiny: Tiny, tmp_path: Path) -> None:
@@ -137,8 +145,8 @@ class TestModel:
         assert found["per_category"]["dark"]["AP"] == 0
         assert found["counts"]["detections"] < whole["counts"]["detections"]
         assert found["warnings"] == [
-            "1 classes of the model are not in the dataset (violet); its detections of them do not count",
-            "1 classes of the dataset are unknown to the model (dark), so it misses all their objects",
+            "classes of the model that the dataset does not have: violet; its detections of them do not count",
+            "classes of the dataset that the model does not know: dark; it misses all their objects",
         ]
 
     def test_voc(self, tiny: Tiny, tmp_path: Path) -> None:
@@ -169,8 +177,24 @@ class TestModel:
         other = copy_of(tiny, tmp_path)
         write_annotations(other, tiny.data, category_id=77)
         (sentence,) = evaluate(tiny.save(tmp_path / "model"), other)["warnings"]
-        assert sentence.startswith("1 defective entries of the dataset are left out, e.g. ")
+        assert sentence.startswith("defective entries of the dataset that are left out: 1, e.g. ")
         assert sentence.endswith(f"all of them: nasdet data check {other}")
+
+    @pytest.mark.parametrize("split", ["valid", "val2017", "validation"])
+    def test_a_split_by_another_name(self, split: str, tiny: Tiny, tmp_path: Path) -> None:
+        found = evaluate(tiny.save(tmp_path / "model"), tiny.folder, split=split)
+        assert (found["split"], found["counts"]["images"]) == ("val", 12)
+
+    @pytest.mark.parametrize("voc", [False, True])
+    def test_a_model_that_finds_nothing(self, voc: bool, tiny: Tiny, tmp_path: Path) -> None:
+        """Its scores are all far below any threshold."""
+        model = changed(tiny, lambda name, values: values - 1e4 if name.endswith("cls_logits.bias") else values)
+        save_detector(tmp_path / "model", model, class_names=CLASS_NAMES, input=INPUT)
+        found = evaluate(tmp_path / "model", tiny.folder, voc=voc)
+        assert found["warnings"] == [
+            "the model finds nothing in these pictures, so every object counts as missed and AP is 0"
+        ]
+        assert found["metrics"]["mAP_area" if voc else "AP"] == 0
 
     def test_progress(self, tiny: Tiny, tmp_path: Path) -> None:
         told: list[tuple[str, int, int]] = []
@@ -188,6 +212,14 @@ class TestRefusals:
         save_detector(tmp_path / "supernet", supernet, class_names=CLASS_NAMES, input=INPUT)
         with pytest.raises(CommandError, match=r"holds a supernet, in which 20 blocks still have several candidates"):
             evaluate(tmp_path / "supernet", tiny.folder)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    def test_weights_that_are_not_finite(self, value: float, tiny: Tiny, tmp_path: Path) -> None:
+        first = next(iter(tiny.model.state_dict()))
+        model = changed(tiny, lambda name, values: values * value if name == first else values)
+        save_detector(tmp_path / "model", model, class_names=CLASS_NAMES, input=INPUT)
+        with pytest.raises(CommandError, match=rf"but 1 of \d+ tensors hold NaN or infinite values \(first: {first}\)"):
+            evaluate(tmp_path / "model", tiny.folder)
 
     def test_an_unknown_split(self, tiny: Tiny, tmp_path: Path) -> None:
         with pytest.raises(CommandError, match=r"--split: .* has no split 'test'; it has val"):
@@ -216,7 +248,13 @@ class TestRefusals:
 class TestClasses:
     def test_a_long_list_is_cut(self) -> None:
         _labels, (sentence,) = match_classes(["a"], ["a", *"bcdefgh"])
-        assert "7 classes of the dataset are unknown to the model (b, c, d, e, f and 2 more)" in sentence
+        assert "classes of the dataset that the model does not know: b, c, d, e, f and 2 more" in sentence
+
+    def test_names_cannot_write_over_a_terminal(self) -> None:
+        with pytest.raises(CommandError) as caught:
+            match_classes(["a\x1b[2J"], ["b"])
+        assert "\\x1b[2J" in str(caught.value)
+        assert str(caught.value).isprintable()
 
     def test_relabel(self) -> None:
         boxes = np.arange(12.0).reshape(3, 4)

@@ -268,7 +268,7 @@ class TestNames:
         assert list(scores) == ["cup (id 3)", "cup (id 8)"]
         assert scores["cup (id 3)"].ap == pytest.approx(1)
         assert scores["cup (id 8)"] == CategoryScore(8, None, None)
-        assert "share the name" in pair.warnings[0]
+        assert "categories with the name of another one: 1 (first: 'cup', id 8)" in pair.warnings[0]
 
 
 def one_object(**changes: Any) -> Json:

@@ -272,6 +272,23 @@ class TestInput:
 
 
 class TestFiles:
+    @pytest.mark.parametrize(("right_first", "expected"), [(True, 1), (False, 0.5)])
+    @pytest.mark.parametrize("ids", [(1, 2), (2, 1), ("b", "a")])
+    def test_ties_keep_the_order_of_the_file(
+        self, right_first: bool, expected: float, ids: tuple[Any, Any], tmp_path: Path
+    ) -> None:
+        """Whatever the ids of the pictures are, as the devkit's sort does with the lines of its file."""
+        truth, detections = _write(tmp_path, [objects([BOX]), objects([])], [found((BOX, 0.5)), found((BOX, 0.5))])
+        content, results = json.loads(truth.read_text()), json.loads(detections.read_text())
+        for item in (*content["annotations"], *results):
+            item["image_id"] = ids[item["image_id"] - 1]
+        for item in content["images"]:
+            item["id"] = ids[item["id"] - 1]
+        low = {**results[0], "score": 0.1}
+        truth.write_text(json.dumps(content))
+        detections.write_text(json.dumps([low, *(results if right_first else results[::-1])]))
+        assert score_voc_files(load_pair(truth, detections)).scores.per_class[0].ap_area == expected
+
     @pytest.mark.parametrize("seed", [2, 5, 7, 10])
     def test_equal_to_the_arrays(self, seed: int, tmp_path: Path) -> None:
         """The same objects and detections, through two COCO files; ids in another order than the lists."""
