@@ -40,7 +40,9 @@ def unpack_tensors(source: bytes | Path, *, kind: str, schema: int) -> tuple[dic
     try:
         tensors = load(data)
     except SafetensorError as error:
-        raise CheckpointError(f"{where}: the tensors are damaged ({error}); copy the file anew from where it came from") from error
+        raise CheckpointError(
+            f"{where}: the tensors are damaged ({error}); copy the file anew from where it came from"
+        ) from error
     return tensors, header
 
 
