@@ -66,7 +66,13 @@ class RecalibrationError(NasDetError, ValueError):
 
 
 class CheckpointError(NasDetError, ValueError):
-    """A saved state does not belong to the object that should load it."""
+    """A saved state does not belong to the object that should load it.
+
+    Its message can be printed and stored whatever names a stranger's file holds.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class RecipeError(NasDetError, ValueError):

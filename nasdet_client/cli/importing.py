@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from nasdet_client.cli.options import JsonOption, image_size_of
-from nasdet_client.cli.output import command, error_console, print_json, say
+from nasdet_client.cli.output import command, error_console, print_json, say, visible
 
+MOST_NAMES = 20  # of what a checkpoint holds beside its weights
 FORMS = {
     "body": "DetNAS backbone without its ImageNet head",
     "classifier": "DetNAS ImageNet classifier",
@@ -89,7 +90,9 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     macs = "" if result["macs"] is None else f"{result['macs']:,} MACs at {height}x{width}, "
     yield f"{'cost':12} {macs}{result['params']:,} parameters"
     if result["not_used"]:
-        yield f"{'not used':12} {', '.join(result['not_used'])}"
+        shown = ", ".join(visible(name[:40]) for name in result["not_used"][:MOST_NAMES])
+        more = len(result["not_used"]) - MOST_NAMES
+        yield f"{'not used':12} {shown}{f' and {more:,} more (--json)' if more > 0 else ''}"
     for note in result["notes"]:
         yield f"{'note':12} {note}"
     yield f"{'written':12} {result['out']} (sha256 {result['out_sha256']})"

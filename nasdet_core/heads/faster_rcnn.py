@@ -96,7 +96,9 @@ class FasterRcnnHead(nn.Module):
         proposals = self._select_proposals(objectness, deltas, anchors, image_sizes, count=self.spec.proposals)
         class_logits, box_deltas = self._classify(pyramid, proposals, image_sizes)
         scores = class_logits.softmax(-1)[:, 1:]  # [R, C], background dropped
-        boxes = self.roi.box_coder.decode(box_deltas, proposals)[:, 1:]  # [R, C, 4]
+        # Said here, since the coder gives no proposal at all another shape.
+        boxes = self.roi.box_coder.decode(box_deltas, proposals).reshape(len(scores), 1 + scores.shape[1], 4)
+        boxes = boxes[:, 1:]  # [R, C, 4]
         counts = torch.tensor([len(own) for own in proposals], device=scores.device)
         image = torch.repeat_interleave(torch.arange(len(proposals), device=scores.device), counts)
         boxes = clip_boxes(boxes, image_limits(image_sizes, boxes)[image, None])

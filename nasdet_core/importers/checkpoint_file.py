@@ -25,11 +25,11 @@ from torch import Tensor
 from nasdet_core.importers import array_file, torch_file
 from nasdet_core.importers.foreign_file import Refused, open_foreign_file, refusals_as_sentences
 from nasdet_core.importers.named_weights import Weights, weights_of
-from nasdet_core.importers.zip_directory import MAX_RATIO
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
 _TAR, _TAR_OFFSET = b"ustar", 257
+_PACKED_CONSTANTS = 16 * 2**20  # bytes
 _JSON_OFFSET = 8  # in safetensors, behind the length of the header
 
 # What the formats' readers raise on bytes that they cannot make sense of.
@@ -105,8 +105,8 @@ def open_checkpoint(path: Path) -> CheckpointFile:
     with refusals_as_sentences(path), open_foreign_file(path) as (file, size):
         format, top = _look_through(path, file, size)
         claims, not_used = weights_of(top)
-        # Else one stored tensor could be used again and again.
-        most = size * (MAX_RATIO if format is _NPZ else 1)
+        # Else one stored tensor could be used again and again. Packed weights hardly shrink, but for some constants.
+        most = 2 * size + _PACKED_CONSTANTS if format is _NPZ else size
         if sum(claim.numel() * claim.itemsize for claim in claims.values()) > most:
             raise Refused("claims tensors of more bytes than the file has")
     return CheckpointFile(path, format, claims, not_used)

@@ -14,7 +14,8 @@ from nasdet_core.importers.pickle_values import TensorClaim, word_for
 
 WRAPPERS = ("model", "state_dict")  # under which training code keeps the weights, beside optimizer and schedule
 PARALLEL_PREFIX = "module."  # of every name, when the model was saved from within torch's data parallelism
-SHOWN = 3  # names in a message
+SHOWN = 3  # names in a message that says that something is wrong with many
+LISTED = 100  # names in a message that lists what is wrong
 SHOWN_LENGTH = 80  # characters of a name in a message
 
 Weights = dict[str, Tensor]
@@ -46,10 +47,10 @@ def weights_of(top: object) -> tuple[Weights, tuple[str, ...]]:
     return named, beside
 
 
-def few(names: list[str]) -> str:
+def few(names: list[str], most: int = SHOWN) -> str:
     """The first names, shortened, and how many there are besides."""
-    shown = ", ".join(name[:SHOWN_LENGTH] for name in names[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN} more"
+    shown = ", ".join(name[:SHOWN_LENGTH] for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _text(name: str | bytes | int) -> str:

@@ -32,8 +32,11 @@ Handler = Callable[[tuple[Any, ...], Spend], object]  # what calling a name with
 Names = Mapping[Name, Handler | torch.dtype | None]  # None: may be referred to and not called
 
 
+_TAKEN = object()  # stands in a list whose pairs have been taken out
+
+
 def _make_ordered_dict(arguments: tuple[Any, ...], _: Spend) -> OrderedPairs:
-    """Python 2 hands the items over as pairs; Python 3 sets them afterwards."""
+    """Python 2 hands the items over as pairs, in a list of their own; Python 3 sets them afterwards."""
     made = OrderedPairs()
     if not arguments:
         return made
@@ -44,6 +47,8 @@ def _make_ordered_dict(arguments: tuple[Any, ...], _: Spend) -> OrderedPairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise Refused("makes a mapping of something else than pairs")
         made[key_of(pair[0])] = pair[1]
+    if pairs:
+        pairs[:] = [_TAKEN]  # or one list would make any number of mappings; a second use finds no pair in it
     return made
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nasdet_core.errors import CheckpointError
-from nasdet_core.importers.named_weights import few
+from nasdet_core.importers.named_weights import LISTED, SHOWN_LENGTH, few
 
 BATCH_COUNTER = "num_batches_tracked"  # of a batch norm; inference does not need it, and old files do not have it
 
@@ -33,8 +33,8 @@ def check_weights(module: nn.Module, names: Mapping[str, str], weights: Mapping[
     CheckpointError that lists missing, unexpected and mis-shaped tensors.
     """
     needed = {names[ours]: tensor for ours, tensor in module.state_dict().items()}
-    missing = [name for name in needed if name not in weights and not name.endswith(BATCH_COUNTER)]
-    unexpected = [name for name in weights if name not in needed]
+    missing = [_shortened(name) for name in needed if name not in weights and not name.endswith(BATCH_COUNTER)]
+    unexpected = [_shortened(name) for name in weights if name not in needed]
     misshaped = [
         _misfit(name, tensor, weights[name])
         for name, tensor in needed.items()
@@ -57,6 +57,9 @@ def fill(module: M, names: Mapping[str, str], weights: Mapping[str, Tensor]) -> 
     infinite = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]
     if infinite:
         raise CheckpointError(f"finite weights were expected, but {few(infinite)} hold values that are infinite or NaN")
+    negative = [name for name in _variances(module, names) if name in weights and bool((weights[name] < 0).any())]
+    if negative:
+        raise CheckpointError(f"variances of zero or more were expected, but {few(negative)} hold negative ones")
     state = {
         ours: _copied(weights[names[ours]]) if names[ours] in weights else torch.zeros((), dtype=torch.int64)
         for ours in module.state_dict()
@@ -65,14 +68,23 @@ def fill(module: M, names: Mapping[str, str], weights: Mapping[str, Tensor]) -> 
     return Loaded(module, tuple(weights))
 
 
+def _variances(module: nn.Module, names: Mapping[str, str]) -> list[str]:
+    return [names[ours] for ours in module.state_dict() if ours.endswith("running_var")]
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= SHOWN_LENGTH else f"{name[:SHOWN_LENGTH]}..."
+
+
 def _fits(wanted: Tensor, came: Tensor) -> bool:
     return came.shape == wanted.shape and came.is_floating_point() == wanted.is_floating_point()
 
 
 def _misfit(name: str, wanted: Tensor, came: Tensor) -> str:
+    short = _shortened(name)
     if came.shape == wanted.shape:
-        return f"{name} of {came.dtype} instead of {wanted.dtype}"
-    return f"{name} {tuple(came.shape)} instead of {tuple(wanted.shape)}"
+        return f"{short} of {came.dtype} instead of {wanted.dtype}"
+    return f"{short} {tuple(came.shape)} instead of {tuple(wanted.shape)}"
 
 
 def _copied(tensor: Tensor) -> Tensor:
@@ -81,4 +93,7 @@ def _copied(tensor: Tensor) -> Tensor:
 
 def _listed(word: str, names: Iterable[str]) -> str:
     every = list(names)
-    return f"{len(every)} are {word} ({few(every)})" if every else ""
+    if not every:
+        return ""
+    shown = ", ".join(every[:LISTED]) + (f" and {len(every) - LISTED} more" if len(every) > LISTED else "")
+    return f"{len(every)} {'is' if len(every) == 1 else 'are'} {word} ({shown})"

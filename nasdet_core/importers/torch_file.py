@@ -13,7 +13,7 @@ import torch
 from nasdet_core.importers.foreign_file import MAX_PIECE_BYTES, BoundedStream, Refused, open_foreign_file
 from nasdet_core.importers.pickle_claims import inspect_plain_pickle, inspect_torch_pickle
 from nasdet_core.importers.pickle_values import StorageClaim
-from nasdet_core.importers.zip_directory import Entries, checked_entries, read_entry
+from nasdet_core.importers.zip_directory import Entries, check_contents, checked_entries, read_entry
 
 # What a legacy file begins with, two pickles: a magic number and the version of the format.
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + b"\x80\x02M\xe9\x03."
@@ -34,7 +34,9 @@ def claims_of_zip(file: BinaryIO, size: int) -> object:
             there = "nothing" if held is None else f"{held.file_size:,}"
             raise Refused(f"claims a storage of {storage.nbytes:,} bytes, but holds {there} of them")
 
-    return inspect_torch_pickle(io.BytesIO(read_entry(file, entries[pickles[0]])), check)
+    claims = inspect_torch_pickle(io.BytesIO(read_entry(file, entries[pickles[0]])), check)
+    check_contents(file, entries)
+    return claims
 
 
 def read_zip(path: Path) -> object:

@@ -18,6 +18,7 @@ from nasdet_core.importers.foreign_file import Refused
 MAX_DIRECTORY_BYTES = 2 * 2**20  # some 80 bytes per tensor
 MAX_RATIO = 200  # of unpacked to packed bytes; weights hardly shrink
 _SMALL_ENTRY = 64 * 2**10  # bytes, of which no ratio is asked: constants shrink to nothing
+_PIECE = 2**20  # bytes that are read at once
 _ENCRYPTED = 0x1
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError, struct.error, OverflowError, EOFError)
 
@@ -50,6 +51,18 @@ def read_entry(file: BinaryIO, entry: zipfile.ZipInfo) -> bytes:
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.read(entry)
+    except _ZIP_ERRORS as error:
+        raise _damaged() from error
+
+
+def check_contents(file: BinaryIO, entries: Entries) -> None:
+    """Read every entry through to its check sum: its own header may say otherwise than the directory."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for entry in entries.values():
+                with archive.open(entry) as member:
+                    while member.read(_PIECE):
+                        pass
     except _ZIP_ERRORS as error:
         raise _damaged() from error
 

@@ -7,6 +7,7 @@ backbone where that folder is absent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nasdet_core.backbones.classifier import DetNasClassifier
 from nasdet_core.backbones.shufflenet import DetNasBackboneNet
 from nasdet_core.importers.detnas import import_checkpoint, load_backbone, load_classifier
 from nasdet_core.importers.detnas_contents import read_contents
+from nasdet_core.importers.detnas_names import classifier_names
 from nasdet_core.search_spaces.base import Genotype
 from nasdet_core.search_spaces.shufflenet_chain import SHAPES, DetNasBackbone
 
@@ -156,12 +158,20 @@ def test_detnas_body_can_be_imported_without_the_imagenet_head(goldens: list[Gol
     assert set(loaded.consumed) == set(weights) - head
 
 
-def seeded_network(split: str) -> DetNasBackboneNet:
+def seeded_classifier(split: str) -> DetNasClassifier:
     """All four choices at both strides; weights and statistics from NumPy, which no version of torch changes."""
     rng = np.random.Generator(np.random.PCG64(7))
     genotype = (0, 1, 2, 3, 1, 3, 0, 2, 2, 0, 3, 1, 3, 2, 0, 1, 3, 2, 1, 0)
-    network = DetNasBackboneNet(DetNasBackbone("detnas-300m", width=0.25, split=split, genotype=genotype))
-    for name, tensor in network.state_dict().items():
+    body = DetNasBackboneNet(DetNasBackbone("detnas-300m", width=0.25, split=split, genotype=genotype))
+    fill_by_seed(body, rng)
+    network = DetNasClassifier(body, last_channels=48, num_classes=16)
+    fill_by_seed(network.last_conv, rng)
+    fill_by_seed(network.classifier, rng)
+    return network.double().eval()
+
+
+def fill_by_seed(module: nn.Module, rng: np.random.Generator) -> None:
+    for name, tensor in module.state_dict().items():
         if name.endswith("num_batches_tracked"):
             continue
         drawn = rng.standard_normal(tuple(tensor.shape))
@@ -172,20 +182,70 @@ def seeded_network(split: str) -> DetNasBackboneNet:
         else:
             drawn *= 0.1
         tensor.copy_(torch.from_numpy(drawn))
-    return network.double().eval()
+
+
+def outputs_to_record(network: DetNasClassifier, images: Tensor) -> dict[str, list[float]]:
+    """At most 64 values of every level and of the logits."""
+    outputs = {**network.body(images), "logits": network(images)}
+    return {
+        name: [float(f"{value:.9g}") for value in values.flatten()[:: max(1, values.numel() // 64)][:64]]
+        for name, values in outputs.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def recorded_images() -> Tensor:
+    return torch.from_numpy(np.random.Generator(np.random.PCG64(8)).standard_normal((1, 3, 64, 96)))
+
+
+@pytest.fixture
+def recorded_outputs(repository: Path) -> dict[str, dict[str, list[float]]]:
+    """What the first test below has recorded."""
+    path = repository / "tests" / "golden" / "recorded" / "detnas_outputs.json"
+    outputs: dict[str, dict[str, list[float]]] = json.loads(path.read_text())
+    return outputs
+
+
+def assert_as_recorded(actual: Mapping[str, list[float]], wanted: Mapping[str, list[float]]) -> None:
+    assert set(actual) == set(wanted)
+    for name, values in actual.items():
+        np.testing.assert_allclose(values, wanted[name], rtol=1e-7, atol=1e-8, err_msg=name)
 
 
 @torch.inference_mode()
-def test_detnas_backbone_gives_its_own_recorded_outputs(recorded: Callable[[str, Any], Any]) -> None:
-    images = torch.from_numpy(np.random.Generator(np.random.PCG64(8)).standard_normal((1, 3, 64, 96)))
-    actual = {
-        split: {
-            level: [float(f"{value:.9g}") for value in values.flatten()[:: max(1, values.numel() // 64)][:64]]
-            for level, values in seeded_network(split)(images).items()
-        }
-        for split in ("shuffle", "even_odd")
-    }
+def test_detnas_network_gives_its_own_recorded_outputs(
+    recorded: Callable[[str, Any], Any], recorded_images: Tensor
+) -> None:
+    actual = {split: outputs_to_record(seeded_classifier(split), recorded_images) for split in ("shuffle", "even_odd")}
     wanted = recorded("detnas_outputs", actual)
-    for split, levels in actual.items():
-        for level, values in levels.items():
-            np.testing.assert_allclose(values, wanted[split][level], rtol=1e-7, atol=1e-8, err_msg=f"{split} {level}")
+    for split, outputs in actual.items():
+        assert_as_recorded(outputs, wanted[split])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("split", ["shuffle", "even_odd"])
+def test_recorded_outputs_come_in_either_order_in_memory(
+    recorded_outputs: dict[str, dict[str, list[float]]], recorded_images: Tensor, split: str
+) -> None:
+    """The executors compute in channels-last order, which has a shuffle of its own."""
+    network = seeded_classifier(split).to(memory_format=torch.channels_last)
+    images = recorded_images.to(memory_format=torch.channels_last)
+    actual = outputs_to_record(network, images)
+    assert_as_recorded(actual, recorded_outputs[split])
+
+
+@torch.inference_mode()
+def test_recorded_outputs_come_through_the_published_names(
+    recorded_outputs: dict[str, dict[str, list[float]]], recorded_images: Tensor, tmp_path: Path
+) -> None:
+    """Saved under the reference's names and imported; without options the split is that of the published networks."""
+    network = seeded_classifier("even_odd")
+    names = classifier_names(network.body.part)
+    torch.save({names[ours]: tensor for ours, tensor in network.state_dict().items()}, tmp_path / "published.pkl")
+    imported = import_checkpoint(tmp_path / "published.pkl", width=0.25)
+    assert isinstance(imported.model, DetNasClassifier)
+    assert imported.input.pixel_format == "bgr_255"
+    actual = outputs_to_record(imported.model.double(), recorded_images)
+    wanted = recorded_outputs["even_odd"]
+    for name, values in actual.items():
+        np.testing.assert_allclose(values, wanted[name], rtol=1e-4, atol=1e-5, err_msg=name)  # through float32

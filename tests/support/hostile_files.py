@@ -342,6 +342,39 @@ def memo_index(file: Path, _: str) -> str:
     return "asks for a memo of 2,147,483,647 places"
 
 
+def mappings_of_one_list(file: Path, _: str) -> str:
+    """One list of pairs, of which tens of thousands of mappings are made."""
+    pairs = b"".join(b"J" + struct.pack("<i", number) + b"N\x86" for number in range(100_000))
+    first = b"]q\x00(" + pairs + b"e\x85q\x01" + name("collections", "OrderedDict") + b"q\x02h\x01R"
+    file.write_bytes(proto(2, first, b"h\x02h\x01R" * 45_000))
+    return "makes a mapping of something else than pairs"
+
+
+def npz_that_unpacks_to_a_hundred_times(file: Path, _: str) -> str:
+    """Few numbers among zeros: each entry shrinks less than a bomb does."""
+    values = np.zeros((20_000, 1024), np.float32)
+    values.reshape(-1)[::200] = np.random.default_rng(0).standard_normal(-(-values.size // 200))
+    np.savez_compressed(file.open("wb"), w=values)
+    return "claims tensors of more bytes than the file has"
+
+
+def storage_with_another_local_header(file: Path, _: str) -> str:
+    """The directory is honest, the header in front of the data says that they begin elsewhere."""
+    torch.save({"a": torch.arange(1000.0), "b": torch.arange(1000.0) + 5}, file)
+    data = bytearray(file.read_bytes())
+    with zipfile.ZipFile(file) as archive:
+        entry = next(item for item in archive.infolist() if item.filename.endswith("data/0"))
+    at = entry.header_offset + 28  # length of the extra field
+    data[at : at + 2] = struct.pack("<H", struct.unpack("<H", data[at : at + 2])[0] + 64)
+    file.write_bytes(data)
+    return "is a damaged zip file"
+
+
+def name_that_writes_over_the_terminal(file: Path, _: str) -> str:
+    torch.save({"a\nnasdet: imported\x1b[2J": "no tensor"}, file)
+    return "holds a\\nnasdet: imported\\x1b[2J among its weights"
+
+
 def doubling_tuple_as_key(file: Path, _: str) -> str:
     """Sixty tuples, each with the one before twice: hashing the last takes 2**60 steps."""
     steps = b"".join(b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60))
@@ -494,7 +527,9 @@ HOSTILE: Mapping[str, Builder] = {
         huge_shape_without_strides, storage_read_beyond_its_end, huge_shape_in_pickle, huge_empty_array,
         huge_shape_in_npz, npz_with_endless_header, npz_with_brackets_in_brackets, huge_shape_in_safetensors,
         endless_safetensors_header, zip_bomb_in_torch_zip, zip_bomb_in_npz, packed_pickle, overlapping_zip_entries,
-        endless_zip_directory, two_entries_of_one_name, entry_of_two_names, memo_index, doubling_tuple_as_key,
+        endless_zip_directory, two_entries_of_one_name, entry_of_two_names, memo_index, mappings_of_one_list,
+        npz_that_unpacks_to_a_hundred_times, storage_with_another_local_header, name_that_writes_over_the_terminal,
+        doubling_tuple_as_key,
         doubling_tuple_as_storage_key, huge_text_length, huge_bytearray_length, huge_number, endless_line, wide_text,
         endless_names, oversized_piece, nested_deeply, endless_instructions, endless_objects,
         one_storage_a_thousand_times, one_array_a_thousand_times, empty, folder, pipe, link_to_device, cut_torch_zip,

@@ -289,8 +289,8 @@ def _report_ids(ids_in: Mapping[str, Mapping[int, str]], id_of: Mapping[str, int
         if other is not None:
             log.add(
                 "category_ids_differ",
-                f"{shown}: category {other!r} is {own[other][0]} here and {id_of[other]} elsewhere; classes are matched "
-                "by name",
+                f"{shown}: category {other!r} is {own[other][0]} here and {id_of[other]} elsewhere; "
+                "classes are matched by name",
             )
     ids = sorted(id_of.values())
     if ids != list(range(1, len(ids) + 1)):

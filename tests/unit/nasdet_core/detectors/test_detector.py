@@ -175,3 +175,13 @@ class TestInitialWeights:
         assert float(weights["head.classification.conv.0.weight"].std()) == pytest.approx(0.01, rel=0.15)
         prior = torch.sigmoid(weights["head.classification.cls_logits.bias"])
         torch.testing.assert_close(prior, torch.full_like(prior, 0.01))
+
+
+def test_no_proposal_at_all_is_no_detection() -> None:
+    """Every proposal lies outside the picture and is clipped away."""
+    detector = build_detector(detector_space("faster-rcnn"), elastic=True).eval()
+    bias = detector.get_parameter("head.rpn.head.bbox_pred.bias")
+    bias.data.view(-1, 4)[:, 0] = 1e4
+    found = detector(pictures(2), genotype=GENOTYPE)
+    assert [len(own["boxes"]) for own in found] == [0, 0]
+    assert all(own["boxes"].shape == (0, 4) for own in found)

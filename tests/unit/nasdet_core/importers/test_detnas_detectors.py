@@ -214,9 +214,9 @@ class TestStrictness:
         with pytest.raises(CheckpointError) as refusal:
             import_checkpoint(tmp_path / "model.pth")
         for difference in (
-            "1 are missing (backbone.fpn.fpn_layer2.1.running_var)",
-            "1 are unexpected (roi_heads.mask.predictor.weight)",
-            "1 are of another shape or type (rpn.head.conv.bias (31,) instead of (32,))",
+            "1 is missing (backbone.fpn.fpn_layer2.1.running_var)",
+            "1 is unexpected (roi_heads.mask.predictor.weight)",
+            "1 is of another shape or type (rpn.head.conv.bias (31,) instead of (32,))",
         ):
             assert difference in str(refusal.value)
 
