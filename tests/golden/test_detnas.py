@@ -24,6 +24,7 @@ from nasdet_core.importers.detnas_contents import read_contents
 from nasdet_core.importers.detnas_names import classifier_names
 from nasdet_core.search_spaces.base import Genotype
 from nasdet_core.search_spaces.shufflenet_chain import SHAPES, DetNasBackbone
+from nasdet_core.training.placement import place
 
 FLOAT64_TOLERANCE = 1e-6  # the recorded values are float32
 FLOAT32_TOLERANCE = 1e-4  # the reference itself deviates by 1.2e-5
@@ -228,7 +229,7 @@ def test_recorded_outputs_come_in_either_order_in_memory(
     recorded_outputs: dict[str, dict[str, list[float]]], recorded_images: Tensor, split: str
 ) -> None:
     """The executors compute in channels-last order, which has a shuffle of its own."""
-    network = seeded_classifier(split).to(memory_format=torch.channels_last)
+    network = place(seeded_classifier(split), "cpu")
     images = recorded_images.to(memory_format=torch.channels_last)
     actual = outputs_to_record(network, images)
     assert_as_recorded(actual, recorded_outputs[split])
