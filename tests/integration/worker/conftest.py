@@ -13,7 +13,7 @@ from tests.support.worker_platform import WorkerPlatform
 @pytest.fixture(scope="session")
 def shared_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPlatform]:
     home: Path = tmp_path_factory.mktemp("home")
-    with WorkerPlatform(home, NASDET_LEASE_SECONDS="6", NASDET_MAX_CRASHES="2") as platform:
+    with WorkerPlatform(home, NASDET_LEASE_SECONDS="12", NASDET_MAX_CRASHES="2") as platform:
         yield platform
 
 
