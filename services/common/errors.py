@@ -130,3 +130,10 @@ class HomeError(ServiceError):
 
     slug = "home"
     title = "The installation's folder cannot be used"
+
+
+class SettingError(ServiceError):
+    """A setting of a process, or a file that it names, is not what it must be."""
+
+    slug = "setting"
+    title = "A setting cannot be used"

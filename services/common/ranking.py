@@ -1,26 +1,26 @@
 """The order of a search's candidates: which is best, which is as good within the error, which is on the front.
 
-Only succeeded trials measured under one protocol at full fidelity are compared. Equal APs go by the lower
-number, so the order never hangs on when a result came in.
+Only succeeded trials measured under one protocol at full fidelity are compared (db/standings.py says which one).
+Equal APs go by the lower number, so the order never hangs on when a result came in. Nothing here reads all trials of
+a search: people poll it while it grows.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, false, func, select
 from sqlalchemy.orm import Session
 
 from nasdet_core.evaluation.paired import paired_standard_error
-from services.common.db.models import Measurement, Trial
-from services.common.db.states import WorkState
+from services.common.db.models import FrontMember, Measurement, Trial
+from services.common.db.standings import OBJECTIVE, chosen_protocol
 
-OBJECTIVE = "box_map"
 FEWEST_GROUPS = 2  # of images, for a jackknife
+RANDOM_GENERATION = 0  # candidates that were drawn, not bred
+BATCH = 500  # ids in one query
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,37 +35,57 @@ class ScoredTrial:
         return self.measurement.value
 
 
-def ranked_trials(session: Session, search_id: int) -> list[ScoredTrial]:
-    """Candidates that can be compared, the best first."""
-    rows = session.execute(
-        select(Trial, Measurement)
-        .join(Measurement, Measurement.trial_id == Trial.id)
-        .where(
-            Trial.search_id == search_id,
-            Trial.state == WorkState.SUCCEEDED,
-            Measurement.metric == OBJECTIVE,
-        )
-        .order_by(Trial.number, Measurement.id)
+def best_trials(session: Session, search_id: int, limit: int) -> list[ScoredTrial]:
+    """The first `limit` of the candidates that can be compared, the best first."""
+    protocol = chosen_protocol(session, search_id)
+    statement = (
+        select(Trial).where(*_comparable(search_id, protocol)).order_by(Trial.value.desc(), Trial.number).limit(limit)
     )
-    return ranked([ScoredTrial(trial, measurement) for trial, measurement in rows])
+    return _with_measurements(session, session.scalars(statement).all())
 
 
-def ranked(scored: Sequence[ScoredTrial]) -> list[ScoredTrial]:
-    """Those that can be compared, the best first; of equal ones the lower number."""
-    return sorted(_one_protocol(scored), key=lambda item: (-item.box_map, item.trial.number))
+def random_trials(session: Session, search_id: int, limit: int) -> list[ScoredTrial]:
+    """The first `limit` comparable candidates, by number, that were drawn at random."""
+    protocol = chosen_protocol(session, search_id)
+    statement = (
+        select(Trial)
+        .where(*_comparable(search_id, protocol), Trial.generation == RANDOM_GENERATION)
+        .order_by(Trial.number)
+        .limit(limit)
+    )
+    return _with_measurements(session, session.scalars(statement).all())
 
 
-def tied_with_best(order: Sequence[ScoredTrial]) -> list[int]:
+def front_trials(session: Session, search_id: int) -> list[ScoredTrial]:
+    """Highest AP against fewest MACs of the whole detector, from few MACs to many."""
+    protocol = chosen_protocol(session, search_id)
+    statement = (
+        select(Trial)
+        .join(FrontMember, FrontMember.trial_id == Trial.id)
+        .where(FrontMember.search_id == search_id, FrontMember.protocol == protocol)
+        .order_by(FrontMember.macs)
+    )
+    return _with_measurements(session, session.scalars(statement).all())
+
+
+def tied_with_best(session: Session, search_id: int, best: ScoredTrial) -> list[int]:
     """Numbers of the trials whose distance to the best is within one paired error of it."""
-    if not order:
-        return []
-    best = order[0]
-    tied = [
-        other.trial.number
-        for other in order[1:]
-        if best.box_map - other.box_map <= difference_error(best.measurement, other.measurement)
-    ]
-    return sorted(tied)
+    # The error of a difference is at most the sum of both errors, paired or not: only these are looked at.
+    reach = best.box_map - (best.measurement.standard_error or 0.0)
+    within = Measurement.value + func.coalesce(Measurement.standard_error, 0.0) >= reach
+    protocol = chosen_protocol(session, search_id)
+    statement = (
+        select(Trial)
+        .join(Measurement, (Measurement.trial_id == Trial.id) & (Measurement.metric == OBJECTIVE))
+        .where(*_comparable(search_id, protocol), within, Trial.id != best.trial.id)
+        .order_by(Trial.number)
+    )
+    others = _with_measurements(session, _distinct(session.scalars(statement).all()))
+    return [other.trial.number for other in others if is_tied(best, other)]
+
+
+def is_tied(best: ScoredTrial, other: ScoredTrial) -> bool:
+    return best.box_map - other.box_map <= difference_error(best.measurement, other.measurement)
 
 
 def difference_error(a: Measurement, b: Measurement) -> float:
@@ -79,30 +99,27 @@ def difference_error(a: Measurement, b: Measurement) -> float:
     return math.hypot(a.standard_error or 0.0, b.standard_error or 0.0)
 
 
-def pareto_front(order: Sequence[ScoredTrial]) -> list[ScoredTrial]:
-    """Highest AP against fewest MACs of the whole detector, from few MACs to many."""
-    front: list[ScoredTrial] = []
-    by_cost = sorted(order, key=lambda scored: (scored.trial.macs, -scored.box_map, scored.trial.number))
-    for scored in by_cost:
-        if not front or scored.box_map > front[-1].box_map:
-            front.append(scored)
-    return front
+def _comparable(search_id: int, protocol: str | None) -> tuple[ColumnElement[bool], ...]:
+    """Only succeeded trials have a value and a protocol; with no protocol yet there is nothing to compare."""
+    if protocol is None:
+        return (false(),)
+    return Trial.search_id == search_id, Trial.protocol == protocol, Trial.value.is_not(None)
 
 
-def _one_protocol(scored: Sequence[ScoredTrial]) -> list[ScoredTrial]:
-    """One measurement per trial, all of the fullest fidelity and, among those, of the commonest protocol."""
-    groups = Counter(_protocol(item.measurement) for item in scored)
-    if not groups:
-        return []
-    chosen = max(groups, key=lambda group: (group[0], groups[group], group[1:]))
-    firsts: dict[int, ScoredTrial] = {}
-    for item in scored:
-        if _protocol(item.measurement) == chosen:
-            firsts.setdefault(item.trial.id, item)
-    return list(firsts.values())
+def _distinct(trials: Sequence[Trial]) -> list[Trial]:
+    return list({trial.id: trial for trial in trials}.values())
 
 
-def _protocol(measurement: Measurement) -> tuple[int, str, str]:
-    fidelity = measurement.fidelity
-    images = int(fidelity["images"]) if "images" in fidelity else 0
-    return images, json.dumps(fidelity, sort_keys=True), measurement.protocol_hash
+def _with_measurements(session: Session, trials: Sequence[Trial]) -> list[ScoredTrial]:
+    """In the order of `trials`; a trial's first measurement of the objective is the one it is ranked by."""
+    found: dict[int | None, Measurement] = {}
+    ids = [trial.id for trial in trials]
+    for start in range(0, len(ids), BATCH):
+        rows = session.scalars(
+            select(Measurement)
+            .where(Measurement.trial_id.in_(ids[start : start + BATCH]), Measurement.metric == OBJECTIVE)
+            .order_by(Measurement.id)
+        )
+        for row in rows:
+            found.setdefault(row.trial_id, row)
+    return [ScoredTrial(trial, found[trial.id]) for trial in trials]

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-PROTOCOL = 1  # what worker and API say to each other; raised with every incompatible change
+from services.common.errors import SettingError
+
+PROTOCOL = 2  # what worker and API say to each other; raised with every incompatible change
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -23,6 +26,12 @@ class HomeSettings(BaseSettings):
 
     home: Path
     database_url: str | None = None  # default: SQLite in the home
+    database_password_file: Path | None = None  # a secret is a file: variables show up in listings and logs
+    broker_url: str | None = None  # Celery's broker, which rings for jobs; none: workers look by themselves
+    broker_password_file: Path | None = None
+    data_root: Path | None = None  # each folder in it is a dataset of its name; mounted alike in every worker
+    operator_token_file: Path | None = None  # default: HOME/token
+    worker_token_file: Path | None = None  # default: HOME/worker-token
     lease_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     max_crashes: Annotated[int, Field(ge=1, le=100)] = 3
     log_tail: Annotated[int, Field(ge=1024, le=1 << 20)] = 65536  # bytes of an attempt's log that are kept
@@ -33,19 +42,25 @@ class HomeSettings(BaseSettings):
 
     @property
     def resolved_database_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.home.resolve() / 'nasdet.db'}"
+        if self.database_url is None:
+            return f"sqlite:///{self.home.resolve() / 'nasdet.db'}"
+        return _with_password(self.database_url, self.database_password_file)
+
+    @property
+    def resolved_broker_url(self) -> str | None:
+        return None if self.broker_url is None else _with_password(self.broker_url, self.broker_password_file)
 
     @property
     def heartbeat_seconds(self) -> float:
         return self.lease_seconds / 3
 
     @property
-    def token_file(self) -> Path:
-        return self.home / "token"
+    def operator_token_path(self) -> Path:
+        return self.operator_token_file or self.home / "token"
 
     @property
-    def worker_token_file(self) -> Path:
-        return self.home / "worker-token"
+    def worker_token_path(self) -> Path:
+        return self.worker_token_file or self.home / "worker-token"
 
     @property
     def artifacts(self) -> Path:
@@ -69,6 +84,10 @@ class ApiSettings(HomeSettings):
     host: str = "127.0.0.1"
     port: Port = 8765
     fd: int | None = None  # a listening socket inherited from the parent; wins over host and port
+    allowed_hosts: str = ""  # comma-separated names that a Host header may have besides this machine's
+    metrics_port: Port | None = None  # of /metrics, on an address of its own; none: no metrics are served
+    metrics_host: str = "127.0.0.1"
+    artifacts_url: str | None = None  # where artifacts are kept, e.g. s3://bucket/prefix; none: HOME/artifacts
     threads: Annotated[int, Field(ge=2, le=200)] = 40  # of sync endpoints; the pool is of the same size
     max_body: Annotated[int, Field(ge=1024)] = 16 << 20  # bytes of a JSON body
     max_artifact: Annotated[int, Field(ge=1024)] = 8 << 30  # bytes of one artifact
@@ -78,15 +97,43 @@ class ApiSettings(HomeSettings):
 
 class SearcherSettings(HomeSettings):
     poll_seconds: Annotated[float, Field(gt=0, le=60)] = 0.5
+    ring_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0  # a queued job is rung for again after so long
+    forget_seconds: Annotated[float, Field(gt=0)] = 3600.0  # a worker not seen for so long is gone
 
 
 class WorkerSettings(HomeSettings):
     name: Annotated[str, Field(min_length=1, max_length=200)] = "worker-0"
     url: str = "http://127.0.0.1:8765"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    slots: Annotated[int, Field(ge=1, le=64)] | None = None  # executors: one per GPU, or so many on the CPU
     threads: Annotated[int, Field(ge=1, le=256)] = 1
-    poll_seconds: Annotated[float, Field(gt=0, le=60)] = 0.3
+    poll_seconds: Annotated[float, Field(gt=0, le=60)] = 0.3  # between looks for work where no broker rings
+    unrung_poll_seconds: Annotated[float, Field(gt=0, le=600)] = 15.0  # the same where a broker does: it may be away
+    cache_bytes: Annotated[int, Field(ge=1 << 20)] = 20 << 30  # artifacts and unpacked archives kept on this disk
     no_progress_seconds: Annotated[float, Field(gt=0)] = 300.0
     job_seconds: Annotated[float, Field(gt=0)] | None = None  # time limit of one attempt; none: only hangs end it
     checkpoint_seconds: Annotated[float, Field(gt=0)] = 15.0
     job_plugin: str | None = None  # importable module that wraps the job functions; used by tests of the platform
+
+
+def _with_password(url: str, file: Path | None) -> str:
+    """The address with the password from a file; raises SettingError when it cannot be read."""
+    if file is None:
+        return url
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingError(
+            f"expected the password for {_hidden(url)} in {file}, but it cannot be read ({error.strerror}); "
+            "check the path and who may read it"
+        ) from error
+    parts = urlsplit(url)
+    user, at, place = parts.netloc.rpartition("@")
+    name = user.partition(":")[0] if at else ""
+    return urlunsplit(parts._replace(netloc=f"{name}:{quote(password, safe='')}@{place}"))
+
+
+def _hidden(url: str) -> str:
+    """The address as it may be shown: without a password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

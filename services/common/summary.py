@@ -7,7 +7,6 @@ of workers, jobs or attempts. So two runs of one search can be compared byte by 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select
@@ -16,22 +15,25 @@ from sqlalchemy.orm import Session
 from services.common.db.models import Dataset, DatasetVersion, Job, Search, Supernet, Trial
 from services.common.db.repositories.measurements import MeasurementRepository
 from services.common.db.repositories.trials import TrialRepository
+from services.common.db.standings import OBJECTIVE
 from services.common.db.states import OPEN_STATES, FinalistRole, SearchState, Stage, WorkState
 from services.common.finalists import Contender, best_winner, contenders, of_role
-from services.common.ranking import OBJECTIVE, ScoredTrial, pareto_front, ranked_trials, tied_with_best
+from services.common.ranking import ScoredTrial, best_trials, front_trials, random_trials, tied_with_best
 from services.common.specification import ResolvedSearch, SpecificationError, limit_name, resolve_stored
+from services.common.status import search_status, shown_state
 from services.common.verdict import compare, sentence
 
 # A supernet whose random paths reach less than this share of one path's AP ranks by luck: 60 epochs without a
 # warm start gave about half of it, and an order that agreed with a good supernet's no better than chance.
 SOUND_SUPERNET = 0.75
+RANDOM_PATHS = 500  # so many tell a supernet's mean well enough
+SHOWN_JOBS = 200
 
 
 def build_summary(session: Session, search: Search) -> dict[str, Any]:
     """The summary of one search, as far as it has come."""
     version = session.get(DatasetVersion, search.dataset_version_id) if search.dataset_version_id else None
     resolved = _resolved(search, version)
-    ranked = ranked_trials(session, search.id)
     found = contenders(session, search.id)
     final = best_winner(found)
     baseline = of_role(found, FinalistRole.BASELINE)
@@ -45,13 +47,13 @@ def build_summary(session: Session, search: Search) -> dict[str, Any]:
         "image_size": list(resolved.image_size) if resolved else None,  # (height, width) of every MACs below
         "limits": _limits_json(resolved),
         "acceptance_rate": resolved.acceptance_rate if resolved else None,
-        "best": _best_json(ranked),
-        "front": [_trial_json(scored) for scored in pareto_front(ranked)],
+        "best": _best_json(session, search.id),
+        "front": [_trial_json(scored) for scored in front_trials(session, search.id)],
         "final": final.to_json() if final else None,
         "finalists": [contender.to_json() for contender in winners],
         "baseline": baseline.to_json() if baseline else None,
         "control": control.to_json() if control else None,
-        "supernet": _supernet_json(session, search, ranked),
+        "supernet": _supernet_json(session, search),
         "verdict": _verdict(final, baseline, len(winners), _baseline_failure(session, search)) if done else None,
         "control_verdict": _control_verdict(final, control) if done else None,
         "timing_s": _timing_json(session, search),
@@ -75,7 +77,7 @@ def _search_json(search: Search) -> dict[str, Any]:
     return {
         "id": search.id,
         "name": search.name,
-        "state": search.state.value,
+        "state": shown_state(search),
         "stage": search.stage.value,
         "reason": search.reason,
     }
@@ -118,19 +120,18 @@ def _trial_json(scored: ScoredTrial) -> dict[str, Any]:
     }
 
 
-def _best_json(ranked: Sequence[ScoredTrial]) -> dict[str, Any] | None:
-    if not ranked:
+def _best_json(session: Session, search_id: int) -> dict[str, Any] | None:
+    best = next(iter(best_trials(session, search_id, 1)), None)
+    if best is None:
         return None
-    trial = ranked[0].trial
+    trial = best.trial
     origin = {"origin": trial.origin, "parents": list(trial.parents), "generation": trial.generation}
-    return {**_trial_json(ranked[0]), **origin, "tied_with": tied_with_best(ranked)}
+    return {**_trial_json(best), **origin, "tied_with": tied_with_best(session, search_id, best)}
 
 
-def _supernet_json(session: Session, search: Search, ranked: Sequence[ScoredTrial]) -> dict[str, Any] | None:
-    """The mean over the random candidates, beside the AP of one path trained alone, on the same split."""
-    random_paths = sorted(
-        (scored for scored in ranked if scored.trial.generation == 0), key=lambda scored: scored.trial.number
-    )
+def _supernet_json(session: Session, search: Search) -> dict[str, Any] | None:
+    """The mean over the (first) random candidates, beside the AP of one path trained alone, on the same split."""
+    random_paths = random_trials(session, search.id, RANDOM_PATHS)
     mean = statistics.fmean(scored.box_map for scored in random_paths) if random_paths else None
     split = random_paths[0].measurement.split if random_paths else None
     alone = _single_path(session, search, split)
@@ -216,9 +217,16 @@ def _candidates_per_hour(session: Session, search: Search) -> float | None:
 
 
 def _progress_json(session: Session, search: Search) -> dict[str, Any]:
-    jobs = session.scalars(select(Job).where(Job.search_id == search.id, Job.state.in_(OPEN_STATES)).order_by(Job.id))
+    # "running" comes after "queued" in the alphabet: what runs is shown first.
+    jobs = session.scalars(
+        select(Job)
+        .where(Job.search_id == search.id, Job.state.in_(OPEN_STATES))
+        .order_by(Job.state.desc(), Job.id)
+        .limit(SHOWN_JOBS)
+    )
     return {
         "stage": search.stage.value,
+        **search_status(session, search).to_json(),
         "jobs": [
             {
                 "id": job.id,

@@ -19,6 +19,7 @@ from services.common.db.repositories import (
     TrialRepository,
     WorkerRepository,
 )
+from services.common.db.repositories.jobs import PRIORITIES_OF_ONE_SEARCH
 from services.common.db.states import SearchState
 from services.common.specification import ResolvedSearch, Specification, parse_specification, resolve_stored
 
@@ -29,7 +30,6 @@ SUPERNET_PRIORITY = 50
 EVALUATE_PRIORITY = 40
 BASELINE_PRIORITY = 35
 FINALIST_PRIORITY = 30
-PRIORITIES_OF_ONE_SEARCH = 100
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class StepContext:
     @property
     def running(self) -> bool:
         return self.search.state is SearchState.RUNNING
+
+    @property
+    def paused(self) -> bool:
+        return self.search.paused_at is not None
 
     @cached_property
     def owner(self) -> Owner:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from services.common.db.models import Supernet, Trial
-from services.common.db.states import JobKind, WorkState
+from services.common.db.states import JobKind
 from services.searcher.context import EVALUATE_PRIORITY, StepContext
 from services.searcher.payloads import evaluate_payload
 
@@ -37,14 +37,14 @@ def dispatch(step: StepContext, supernet: Supernet) -> None:
     if not pending:
         return
     workers = step.workers.count_live(step.owner.project_id, LIVE_LEASES * step.lease_seconds)
-    length = list_length(len(pending), workers, seconds_per_trial(step.trials.of_search(step.search_id)))
+    length = list_length(len(pending), workers, seconds_per_trial(step.trials.ended_last(step.search_id, RECENT)))
     payload = evaluate_payload(step, supernet)
     for start in range(0, len(pending), length):
         trials = pending[start : start + length]
         step.jobs.create(
             step.search_id,
             JobKind.EVALUATE,
-            f"evaluate/{trials[0].number}",
+            _purpose(step, trials[0].number),
             payload,
             priority=step.priority(EVALUATE_PRIORITY),
             resident=supernet.weights,
@@ -53,9 +53,12 @@ def dispatch(step: StepContext, supernet: Supernet) -> None:
         )
 
 
+def _purpose(step: StepContext, number: int) -> str:
+    """A trial that is tried anew gets a new job: the old one is part of the story."""
+    return f"evaluate/{number}" + (f"/retry-{step.search.retries}" if step.search.retries else "")
+
+
 def seconds_per_trial(trials: Sequence[Trial]) -> float | None:
-    """The median over the trials that ended last; None before the first."""
-    measured = [trial for trial in trials if trial.state is WorkState.SUCCEEDED and trial.seconds]
-    measured.sort(key=lambda trial: trial.finished_at or 0.0)
-    totals = [sum(map(float, (trial.seconds or {}).values())) for trial in measured[-RECENT:]]
+    """The median over these trials; None where none says how long it took."""
+    totals = [sum(map(float, trial.seconds.values())) for trial in trials if trial.seconds]
     return statistics.median(totals) if totals else None

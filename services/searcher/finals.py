@@ -9,11 +9,9 @@ from nasdet_core.search_spaces.base import Genotype
 from nasdet_core.search_spaces.detector_space import DetectorSpace
 from services.common.db.models import Supernet
 from services.common.db.states import FinalistRole, JobKind, WorkState
-from services.common.ranking import ScoredTrial, ranked_trials
+from services.common.ranking import ScoredTrial, best_trials, random_trials
 from services.searcher.context import FINALIST_PRIORITY, StepContext
 from services.searcher.payloads import baseline_space, finalist_space, train_detector_payload
-
-RANDOM_GENERATION = 0
 
 
 @dataclass(frozen=True)
@@ -33,22 +31,18 @@ def enter_winners(step: StepContext, supernet: Supernet) -> None:
     """Queue the trainings of the best candidates and of the random control, once; all trials must have ended."""
     if step.finalists.of_search(step.search_id, FinalistRole.WINNER):
         return
-    ranked = ranked_trials(step.session, step.search_id)
-    winners = ranked[: step.specification.final.recipe.top]
+    winners = best_trials(step.session, step.search_id, step.specification.final.recipe.top)
     for rank, scored in enumerate(winners):
         _enter(step, _entry(step, FinalistRole.WINNER, rank, scored, supernet))
-    control = control_trial(ranked, winners)
+    control = control_trial(random_trials(step.session, step.search_id, len(winners) + 1), winners)
     if step.specification.final.control and control is not None:
         _enter(step, _entry(step, FinalistRole.CONTROL, 0, control, supernet))
 
 
-def control_trial(ranked: Sequence[ScoredTrial], winners: Sequence[ScoredTrial]) -> ScoredTrial | None:
+def control_trial(drawn: Sequence[ScoredTrial], winners: Sequence[ScoredTrial]) -> ScoredTrial | None:
     """The first candidate that was drawn at random, works, and has not won."""
     won = {scored.trial.number for scored in winners}
-    drawn = [
-        scored for scored in ranked if scored.trial.generation == RANDOM_GENERATION and scored.trial.number not in won
-    ]
-    return min(drawn, key=lambda scored: scored.trial.number, default=None)
+    return next((scored for scored in drawn if scored.trial.number not in won), None)
 
 
 def enter_baseline(step: StepContext, supernet: Supernet) -> None:

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 from nasdet_core.supernet.recipe import LARGEST_REST, MIN_EXPONENTIAL_BATCHES
 from services.common.db.models import Search
 from services.common.db.states import JobKind, SearchState, Stage, WorkState
-from services.common.ranking import ranked_trials
+from services.common.db.types import db_now
+from services.common.ranking import best_trials
 from services.common.specification import SpecificationError
 from services.searcher.context import CHECK_PRIORITY, StepContext
 from services.searcher.dispatch import dispatch
@@ -32,7 +33,8 @@ def step(session: Session, search_id: int, *, lease_seconds: float = 30.0) -> No
     if search is None:
         return
     context = StepContext(session, search, lease_seconds)
-    while context.running and _STAGES[context.search.stage](context):
+    _stop_when_late(context)
+    while context.running and not context.paused and _STAGES[context.search.stage](context):
         pass
     if context.running:
         _stop_when_spent(context)
@@ -115,7 +117,7 @@ def _search(step: StepContext) -> bool:
     dispatch(step, ensure_trained(step, "supernet"))
     if not nothing_more(step, trials):
         return False
-    if not ranked_trials(step.session, step.search_id):
+    if not best_trials(step.session, step.search_id, 1):
         first = next((trial.reason for trial in trials if trial.reason), "no reason was given")
         step.fail(f"none of the {len(trials)} candidates could be scored: {first}")
         return False
@@ -150,6 +152,19 @@ def _advance_baseline(step: StepContext) -> bool:
     return baseline.state.ended
 
 
+def _stop_when_late(step: StepContext) -> None:
+    """Keep the deadline, by the database's clock; a paused search has one too."""
+    if step.search.deadline_at is None:
+        return
+    late = step.session.scalar(select(db_now() > step.search.deadline_at))
+    if late:
+        hours = step.specification.wall_hours
+        step.fail(
+            f"the deadline has passed: budget.wall_hours is {hours:g}, and stage '{step.search.stage}' had not ended; "
+            "retry the search with more hours, or clone it with fewer epochs or candidates"
+        )
+
+
 def _stop_when_spent(step: StepContext) -> None:
     """Keep the budget: when the device time is used up, nothing more is handed out and the search ends."""
     budget = step.specification.gpu_hours
@@ -159,7 +174,8 @@ def _stop_when_spent(step: StepContext) -> None:
     if used >= budget:
         step.fail(
             f"the budget of {budget:g} device hours is spent: {used:.3f} were used by the end of stage "
-            f"'{step.search.stage}' at the latest; give a larger budget.gpu_hours, or fewer epochs or candidates"
+            f"'{step.search.stage}' at the latest; retry the search with a larger budget.gpu_hours, or clone it with "
+            "fewer epochs or candidates"
         )
 
 

@@ -42,7 +42,7 @@ class Supervisor:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        self._token = read_token(settings.worker_token_file)
+        self._token = read_token(settings.worker_token_path)
         self._client = ApiClient(settings.url, self._token, on_wait=self._on_wait)
         self._incarnation = secrets.token_hex(8)
         self._stopping = threading.Event()

@@ -6,7 +6,7 @@ database's clock (`types.db_now`). JSON columns hold JSON values only; genotypes
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     JSON,
@@ -20,23 +20,24 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    select,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
 
-from services.common.db.states import FinalistRole, JobKind, SearchState, Stage, WorkState
+from services.common.db.states import FinalistRole, JobKind, SearchState, Stage, WorkerMode, WorkState
 from services.common.db.types import Identifier, Seconds, db_now
 
 JsonDict = dict[str, Any]
 Json = JSON(none_as_null=True)  # None is SQL's NULL, not the JSON text null
 
 
-def _enum(cls: type[Any], name: str) -> Enum:
-    """States are stored as their text with a CHECK, so that a new one is an ordinary migration everywhere."""
+def _enum(cls: type[Any], name: str, *, check: bool = True) -> Enum:
+    """States are stored as their text with a CHECK. SQLite cannot add one to a column that came later."""
     return Enum(
         cls,
         name=name,
         native_enum=False,
-        create_constraint=True,
+        create_constraint=check,
         length=20,
         values_callable=lambda enum: [member.value for member in enum],
     )
@@ -104,6 +105,20 @@ class Dataset(Owned, Base):
     __table_args__ = (UniqueConstraint("project_id", "name"),)
 
     name: Mapped[str] = mapped_column(String(200))
+    archive: Mapped[str | None] = mapped_column(String(64))  # uploaded: the artifact; None: a folder of the server
+
+
+class Upload(Owned, Base):
+    """An archive on its way: `received` bytes of `size` are on the disk; whoever was cut off goes on from there."""
+
+    __tablename__ = "upload"
+
+    name: Mapped[str] = mapped_column(String(200))  # of the dataset it becomes
+    digest: Mapped[str] = mapped_column(String(64))  # SHA-256 that the whole must have
+    size: Mapped[int] = mapped_column(Identifier)
+    received: Mapped[int] = mapped_column(Identifier, default=0)
+    draft: Mapped[str] = mapped_column(String(64))  # name of the file that grows, chosen by us
+    finished_at: Mapped[float | None] = mapped_column(Seconds)
 
 
 class DatasetVersion(Owned, Base):
@@ -115,6 +130,7 @@ class DatasetVersion(Owned, Base):
     dataset_id: Mapped[int] = mapped_column(ForeignKey("dataset.id"))
     digest: Mapped[str] = mapped_column(String(64))
     manifest: Mapped[str] = mapped_column(String(64))  # artifact that holds the manifest's JSON
+    archive: Mapped[str | None] = mapped_column(String(64))  # artifact with the pictures, where they were uploaded
     class_names: Mapped[list[str]] = mapped_column(Json)
     splits: Mapped[JsonDict] = mapped_column(Json)  # {"train": images, "search": …, "report": …, "final": …}
     split_names: Mapped[JsonDict] = mapped_column(Json)  # {"search": "val", "report": "test", …}
@@ -136,6 +152,16 @@ class Supernet(Owned, Base):
     reason: Mapped[str | None] = mapped_column(Text)
 
 
+class SearchTally(Base):
+    """What is counted for a search. A row of its own, so that counting never waits for a step (settle.py)."""
+
+    __tablename__ = "search_tally"
+
+    search_id: Mapped[int] = mapped_column(ForeignKey("search.id"), primary_key=True)
+    revision: Mapped[int] = mapped_column(Identifier, default=0)  # raised by every change that shows: the ETag
+    share: Mapped[float] = mapped_column(Double, default=0.0)  # device seconds had, for a fair share between searches
+
+
 class Search(Owned, Base):
     __tablename__ = "search"
     __table_args__ = (UniqueConstraint("project_id", "idempotency_key"), Index(None, "state"))
@@ -155,8 +181,21 @@ class Search(Owned, Base):
     baseline_supernet_id: Mapped[int | None] = mapped_column(ForeignKey("supernet.id"))
     exhausted: Mapped[bool] = mapped_column(Boolean, default=False)  # nothing more will be proposed
     stage_times: Mapped[JsonDict] = mapped_column(Json, default=dict)  # {"supernet": [start, end], …}
-    revision: Mapped[int] = mapped_column(Identifier, default=0)  # bumped with every visible change: the ETag
+    paused_at: Mapped[float | None] = mapped_column(Seconds)  # running, but nothing of it is handed out
+    deadline_at: Mapped[float | None] = mapped_column(Seconds)  # budget.wall_hours: ends then at the latest
+    retries: Mapped[int] = mapped_column(Integer, default=0)  # how often what failed was begun anew
     finished_at: Mapped[float | None] = mapped_column(Seconds)
+
+    if TYPE_CHECKING:
+        revision: Mapped[int]
+
+
+Search.revision = column_property(
+    select(SearchTally.revision)
+    .where(SearchTally.search_id == Search.id)
+    .correlate_except(SearchTally)
+    .scalar_subquery()
+)
 
 
 class Trial(Owned, Base):
@@ -168,6 +207,8 @@ class Trial(Owned, Base):
         UniqueConstraint("search_id", "architecture_id"),
         Index(None, "search_id", "state"),
         Index(None, "job_id"),
+        Index("ix_trial_ranking", "search_id", "protocol", "value"),
+        Index(None, "finished_at"),
     )
 
     search_id: Mapped[int] = mapped_column(ForeignKey("search.id"))
@@ -185,9 +226,35 @@ class Trial(Owned, Base):
     job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))  # the job that holds or held it last
     crashes: Mapped[int] = mapped_column(Integer, default=0)  # charged: it was alone when its executor died
     value: Mapped[float | None] = mapped_column(Double)  # the objective, as told to the algorithm
+    protocol: Mapped[str | None] = mapped_column(String(64))  # what `value` may be compared under (Standing)
     seconds: Mapped[JsonDict | None] = mapped_column(Json)  # how long each part of the evaluation took
     result_digest: Mapped[str | None] = mapped_column(String(64))  # of the accepted payload
     finished_at: Mapped[float | None] = mapped_column(Seconds)
+
+
+class Standing(Base):
+    """One protocol under which trials of a search were scored, and how many. Only one protocol is compared."""
+
+    __tablename__ = "standing"
+
+    search_id: Mapped[int] = mapped_column(ForeignKey("search.id"), primary_key=True)
+    protocol: Mapped[str] = mapped_column(String(64), primary_key=True)  # hash of protocol_hash and fidelity
+    images: Mapped[int] = mapped_column(Identifier)  # of the fidelity: the fullest one counts
+    trials: Mapped[int] = mapped_column(Identifier)
+
+
+class FrontMember(Base):
+    """A trial that no other of the same search and protocol beats in both AP and MACs; kept as results land."""
+
+    __tablename__ = "front_member"
+    __table_args__ = (Index(None, "search_id", "protocol"),)
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey("trial.id"), primary_key=True)
+    search_id: Mapped[int] = mapped_column(ForeignKey("search.id"))
+    protocol: Mapped[str] = mapped_column(String(64))
+    number: Mapped[int] = mapped_column(Integer)
+    macs: Mapped[int] = mapped_column(Identifier)
+    value: Mapped[float] = mapped_column(Double)
 
 
 class Finalist(Owned, Base):
@@ -226,6 +293,8 @@ class Worker(Owned, Base):
     facts: Mapped[JsonDict] = mapped_column(Json)  # versions, threads, memory
     resident: Mapped[list[str]] = mapped_column(Json, default=list)
     last_seen_at: Mapped[float] = mapped_column(Seconds, server_default=db_now())
+    mode: Mapped[WorkerMode] = mapped_column(_enum(WorkerMode, "worker_mode", check=False), default=WorkerMode.ACTIVE)
+    gone_at: Mapped[float | None] = mapped_column(Seconds)  # said goodbye, or was not seen for long: not listed
 
 
 class Job(Owned, Base):
@@ -260,6 +329,7 @@ class Job(Owned, Base):
     result_digest: Mapped[str | None] = mapped_column(String(64))
     cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False)
     claimed_at: Mapped[float | None] = mapped_column(Seconds)
+    rung_at: Mapped[float | None] = mapped_column(Seconds)  # when a doorbell was last sent for it
     finished_at: Mapped[float | None] = mapped_column(Seconds)
 
 
@@ -267,7 +337,7 @@ class JobAttempt(Owned, Base):
     """One claim of one job, and the end of its log (the last 64 kB)."""
 
     __tablename__ = "job_attempt"
-    __table_args__ = (UniqueConstraint("job_id", "attempt"),)
+    __table_args__ = (UniqueConstraint("job_id", "attempt"), Index(None, "outcome"))
 
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
     attempt: Mapped[int] = mapped_column(Integer)
@@ -332,7 +402,7 @@ class Event(Owned, Base):
     """Append-only: the whole story of every search, job and trial, refused results included."""
 
     __tablename__ = "event"
-    __table_args__ = (Index(None, "search_id", "id"), Index(None, "job_id"))
+    __table_args__ = (Index(None, "search_id", "id"), Index(None, "job_id"), Index(None, "kind"))
 
     # "search.submitted", "job.claimed", "trial.succeeded", "result.refused", …
     kind: Mapped[str] = mapped_column(String(60))
@@ -340,4 +410,16 @@ class Event(Owned, Base):
     trial_id: Mapped[int | None] = mapped_column(ForeignKey("trial.id"))
     job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
     attempt: Mapped[int | None] = mapped_column(Integer)
+    data: Mapped[JsonDict] = mapped_column(Json, default=dict)
+
+
+class Audit(Owned, Base):
+    """One change that somebody asked for: `created_by` is who, `token_id` with what, `target` what was changed."""
+
+    __tablename__ = "audit"
+
+    token_id: Mapped[int] = mapped_column(ForeignKey("token.id"))
+    action: Mapped[str] = mapped_column(String(60))  # "search.cancel", "token.create", …
+    target: Mapped[str] = mapped_column(String(200))
+    request_id: Mapped[str] = mapped_column(String(64))
     data: Mapped[JsonDict] = mapped_column(Json, default=dict)

@@ -5,35 +5,50 @@ first would fail with "database is locked" at its first write whenever somebody 
 no timeout helps there. The driver's own BEGIN is switched off and ours sent by SQLAlchemy's `begin` event,
 as its pysqlite page describes for all Python versions. Reading transactions see one snapshot (WAL) and
 never wait for a writer.
+
+Postgres: writers run side by side (READ COMMITTED) and are kept apart by row locks, conditional UPDATEs and, where a
+row is still to be made, by `take_turns`. Reading transactions see one snapshot there too (REPEATABLE READ).
 """
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from services.common.db.settle import forget, settle
 from services.common.errors import ServiceError
 
 BUSY_TIMEOUT_MS = 30_000
 WAL_RETRY_SECONDS = 0.01
+# A statement or a wait for a lock that takes longer is given up with an error, and its request sent again.
+POSTGRES_OPTIONS = "-c statement_timeout=60000 -c lock_timeout=20000 -c idle_in_transaction_session_timeout=60000"
+CONNECT_SECONDS = 5
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)  # what comes while the database is down
+DISK_FULL_SQLSTATE = "53100"
 _WRITE = "nasdet_write"
 
 
 def make_engine(url: str, *, pool_size: int = 5) -> Engine:
-    """An engine for `sqlite:///PATH`; `pool_size` connections are kept, more are opened when needed."""
-    engine = create_engine(url, pool_size=pool_size, max_overflow=10, pool_timeout=30)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+    """An engine for `sqlite:///PATH` or `postgresql+psycopg://...`; keeps `pool_size` connections, opens 10 more."""
+    pool = {"pool_size": pool_size, "max_overflow": 10, "pool_timeout": 30}
+    if not url.startswith("sqlite"):
+        # A database that was started anew is noticed before a statement is lost in a dead connection.
+        arguments = {"options": POSTGRES_OPTIONS, "connect_timeout": CONNECT_SECONDS}
+        return create_engine(url, **pool, pool_pre_ping=True, connect_args=arguments)
+    engine = create_engine(url, **pool)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -75,12 +90,12 @@ class Database:
         self.write_engine = self.engine.execution_options(**{_WRITE: True})
         # Rows are changed by UPDATE statements: every SELECT must show what is there now, not what was read before.
         fresh = {"populate_existing": True}
-        self._read = sessionmaker(self.engine, expire_on_commit=False, execution_options=fresh)
+        self._read = sessionmaker(_reading(self.engine), expire_on_commit=False, execution_options=fresh)
         self._write = sessionmaker(self.write_engine, expire_on_commit=False, execution_options=fresh)
 
     @contextmanager
     def write_session(self) -> Iterator[Session]:
-        """One write transaction: committed at the end of the block, rolled back by an exception.
+        """One write transaction: settled and committed at the end of the block, rolled back by an exception.
 
         A refusal that wrote its audit event and nothing else (`keeps_transaction`) is committed and raised
         on.
@@ -90,8 +105,13 @@ class Database:
                 yield session
             except ServiceError as error:
                 if error.keeps_transaction:
+                    settle(session)
                     transaction.commit()
                 raise
+            else:
+                settle(session)
+            finally:
+                forget(session)
 
     @contextmanager
     def read_session(self) -> Iterator[Session]:
@@ -103,9 +123,31 @@ class Database:
         self.engine.dispose()
 
 
+def _reading(engine: Engine) -> Engine:
+    """One snapshot per transaction; SQLite's deferred transactions are that already."""
+    if engine.dialect.name == "sqlite":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def take_turns(session: Session, *what: object) -> None:
+    """Until the end of the transaction nobody else passes here with the same `what`, e.g. ("worker", "gpu-0").
+
+    For rows that are looked for and then made: two that look at once would both make one. Taken before any row is
+    locked. SQLite has one writer, which has been us since the transaction began.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return
+    digest = hashlib.sha256(repr(what).encode()).digest()
+    key = int.from_bytes(digest[:8], "big", signed=True)
+    session.execute(select(func.pg_advisory_xact_lock(key)))
+
+
 def is_storage_full(error: BaseException) -> bool:
     """Whether the database says that its disk is full."""
     original: Any = error.orig if isinstance(error, DBAPIError) else error
+    if getattr(original, "sqlstate", None) == DISK_FULL_SQLSTATE:
+        return True
     return isinstance(original, sqlite3.Error) and (
         getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
         or "database or disk is full" in str(original)

@@ -6,7 +6,10 @@ from enum import StrEnum
 
 
 class SearchState(StrEnum):
-    """A search as a whole. `failed` and `cancelled` carry a reason."""
+    """A search as a whole. `failed` and `cancelled` carry a reason.
+
+    A running search may be on hold (`paused_at`); clients are shown "paused" for that.
+    """
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -56,6 +59,15 @@ class JobKind(StrEnum):
     TRAIN_SUPERNET = "train_supernet"
     EVALUATE = "evaluate"
     TRAIN_DETECTOR = "train_detector"
+
+
+class WorkerMode(StrEnum):
+    """What a worker may do next; set by people, forgotten when the worker is started anew."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"  # finishes what it holds, then holds still
+    DRAINING = "draining"  # finishes what it holds, then ends
+    LEAVING = "leaving"  # gives back what it holds, and ends
 
 
 class FinalistRole(StrEnum):

@@ -48,7 +48,8 @@ class LimitBody(Section):
 
 
 class BudgetBody(Section):
-    gpu_hours: Annotated[float, Field(gt=0, le=1e6)]  # hours of one worker's device, CPU or GPU
+    gpu_hours: Annotated[float, Field(gt=0, le=1e6)] | None = None  # hours of one worker's device, CPU or GPU
+    wall_hours: Annotated[float, Field(gt=0, le=1e6)] | None = None  # from the submission on, pauses included
 
 
 class SpecificationBody(Section):

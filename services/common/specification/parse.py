@@ -49,6 +49,7 @@ class Specification:
     evaluation: EvaluationRecipe = field(default_factory=EvaluationRecipe)
     final: FinalSection = field(default_factory=lambda: FinalSection(FinalRecipe(), None, True))
     gpu_hours: float | None = None
+    wall_hours: float | None = None
     seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -69,8 +70,9 @@ class Specification:
             "final": final,
             "seed": self.seed,
         }
-        if self.gpu_hours is not None:
-            body["budget"] = {"gpu_hours": self.gpu_hours}
+        budget = {"gpu_hours": self.gpu_hours, "wall_hours": self.wall_hours}
+        if any(hours is not None for hours in budget.values()):
+            body["budget"] = {key: hours for key, hours in budget.items() if hours is not None}
         return body
 
 
@@ -99,6 +101,7 @@ def parse_specification(body: Mapping[str, Any]) -> Specification:
         evaluation=_recipe(EvaluationRecipe, "evaluation", read.evaluation),
         final=_final(read),
         gpu_hours=read.budget.gpu_hours if read.budget else None,
+        wall_hours=read.budget.wall_hours if read.budget else None,
         seed=read.seed,
     )
 

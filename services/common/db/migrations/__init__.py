@@ -9,7 +9,9 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
+from services.common.db.session import take_turns
 from services.common.errors import SchemaVersionError
 
 
@@ -21,6 +23,7 @@ def upgrade(engine: Engine) -> None:
     """
     config = _config()
     with engine.begin() as connection:
+        take_turns(Session(bind=connection), "schema")
         current = MigrationContext.configure(connection).get_current_revision()
         head = head_revision()
         if current == head:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from services.common.db.models import Event, JsonDict
 from services.common.db.repositories.owner import Owner
+from services.common.db.settle import bump, owed
 
 
 class EventRepository:
@@ -26,7 +27,9 @@ class EventRepository:
         attempt: int | None = None,
         data: JsonDict | None = None,
     ) -> None:
-        self.session.add(
+        """Tell something; written when the transaction settles, and a change of its search that shows."""
+        bump(self.session, search_id)
+        owed(self.session).events.append(
             Event(
                 **owner.columns(),
                 kind=kind,

@@ -11,6 +11,7 @@ from services.common.db.models import Finalist, Job, JobAttempt, JsonDict, Searc
 from services.common.db.repositories.artifacts import ArtifactRepository
 from services.common.db.repositories.events import EventRepository
 from services.common.db.repositories.owner import Owner
+from services.common.db.settle import bump, charge
 from services.common.db.states import OPEN_STATES, JobKind, WorkState
 from services.common.db.types import db_now
 from services.common.errors import NotFoundError, StaleAttemptError
@@ -69,7 +70,6 @@ class JobBase:
             attempt=attempt,
             data={"what": what, "state": job.state.value, "current_attempt": job.attempt},
         )
-        self.session.flush()
         return StaleAttemptError(f"{what} of attempt {attempt} came too late for job {job.id}: {holder}; drop this job")
 
     def _event(self, kind: str, job: Job, data: JsonDict | None = None, *, attempt: int | None = None) -> None:
@@ -83,15 +83,17 @@ class JobBase:
         )
 
     def _bump(self, search_id: int | None) -> None:
-        if search_id is not None:
-            self._change(update(Search).where(Search.id == search_id).values(revision=Search.revision + 1))
+        bump(self.session, search_id)
 
-    def _end_attempt(self, job_id: int, attempt: int, outcome: str, reason: str | None) -> None:
-        self._change(
+    def _end_attempt(self, job: Job, attempt: int, outcome: str, reason: str | None) -> None:
+        seconds = self.session.scalar(
             update(JobAttempt)
-            .where(JobAttempt.job_id == job_id, JobAttempt.attempt == attempt, JobAttempt.ended_at.is_(None))
+            .where(JobAttempt.job_id == job.id, JobAttempt.attempt == attempt, JobAttempt.ended_at.is_(None))
             .values(outcome=outcome, reason=reason, ended_at=db_now())
+            .returning(JobAttempt.ended_at - JobAttempt.created_at)
+            .execution_options(synchronize_session=False)
         )
+        charge(self.session, job.search_id, max(0.0, float(seconds or 0.0)))
 
     def _set_trials(self, job_id: int, state: WorkState, reason: str | None) -> int:
         """End all open trials of a job alike; returns how many."""
@@ -133,11 +135,9 @@ class JobBase:
 
     def _bump_users_of(self, supernet_id: int) -> None:
         """A supernet may be shared: every search that waits for it shows a change."""
-        self._change(
-            update(Search)
-            .where((Search.supernet_id == supernet_id) | (Search.baseline_supernet_id == supernet_id))
-            .values(revision=Search.revision + 1)
-        )
+        users = (Search.supernet_id == supernet_id) | (Search.baseline_supernet_id == supernet_id)
+        for search_id in self.session.scalars(select(Search.id).where(users)):
+            bump(self.session, search_id)
 
     def _forget_checkpoint(self, job: Job) -> None:
         """Nobody resumes an ended job."""

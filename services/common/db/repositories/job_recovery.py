@@ -96,7 +96,7 @@ class JobRecovery(JobBase):
         changed = self._change(
             update(Search)
             .where(Search.id == search_id, Search.state == SearchState.RUNNING)
-            .values(state=state, reason=reason, finished_at=db_now(), revision=Search.revision + 1)
+            .values(state=state, reason=reason, finished_at=db_now(), paused_at=None)
         )
         if changed != 1:
             return False
@@ -180,7 +180,7 @@ class JobRecovery(JobBase):
 
     def _requeue(self, job: Job, attempt: int, outcome: str, reason: str | None) -> None:
         """Decide what becomes of a job that was just taken back."""
-        self._end_attempt(job.id, attempt, outcome, reason)
+        self._end_attempt(job, attempt, outcome, reason)
         self._change(
             update(Trial).where(Trial.job_id == job.id, Trial.state == WorkState.RUNNING).values(state=WorkState.QUEUED)
         )

@@ -14,6 +14,8 @@ from services.common.db.repositories.finalists import FinalistRepository
 from services.common.db.repositories.job_base import JobBase
 from services.common.db.repositories.measurements import MeasuredBy, MeasurementRepository
 from services.common.db.repositories.owner import Owner, payload_digest
+from services.common.db.settle import owed
+from services.common.db.standings import OBJECTIVE, comparable_under
 from services.common.db.states import JobKind, WorkState
 from services.common.db.types import db_now
 from services.common.errors import (
@@ -37,14 +39,18 @@ class JobResults(JobBase):
         """Land one trial's result. The same payload again is "repeated"; another or a late one is refused."""
         digest = payload_digest(payload)
         state, value = _trial_outcome(payload)
-        trial = self.session.get(Trial, trial_id, populate_existing=True)
+        # First of all: whoever sends the same result at the same time waits here, and then sees ours.
+        held = self._change_held(job_id, attempt, self._lease())
         job = self.get(job_id)
+        trial = self.session.get(Trial, trial_id, populate_existing=True)
         if trial is None or trial.search_id != job.search_id:
             raise NotFoundError(f"there is no trial {trial_id} in the search of job {job_id}")
         if trial.result_digest == digest and trial.job_id == job_id:
             return "repeated"  # the commit was there, the reply was lost
-        if not self._change_held(job_id, attempt, self._lease()):
+        if not held:
             raise self._refuse(job, attempt, f"the result of trial {trial.number}", trial_id=trial_id)
+        measured = _objective_of(payload)
+        protocol = None if measured is None else comparable_under(measured["protocol_hash"], measured["fidelity"])
         landed = self._change(
             update(Trial)
             .where(Trial.id == trial_id, Trial.job_id == job_id, Trial.state == WorkState.RUNNING)
@@ -53,6 +59,7 @@ class JobResults(JobBase):
                 value=value,
                 reason=payload.get("reason"),
                 seconds=payload.get("seconds"),
+                protocol=protocol,
                 result_digest=digest,
                 finished_at=db_now(),
             )
@@ -60,6 +67,8 @@ class JobResults(JobBase):
         if landed != 1:
             raise self._conflict(job, attempt, trial)
         self._measure_trial(job, attempt, trial, payload.get("measurements") or ())
+        if measured is not None:
+            owed(self.session).scored.append((trial_id, int(measured["fidelity"].get("images", 0))))
         self.events.add(
             f"trial.{state}",
             Owner.of(job),
@@ -138,11 +147,14 @@ class JobResults(JobBase):
             },
         )
         if not ended:
+            job = self.get(job_id)
+            if job.attempt == attempt and job.result_digest == digest:
+                return job  # it was sent twice, and the other one was quicker
             if job.attempt == attempt and job.result_digest is not None:
                 raise self._other_ending(job, attempt)
             raise self._refuse(job, attempt, "the end")
         job = self.get(job_id)
-        self._end_attempt(job_id, attempt, outcome.value, reason)
+        self._end_attempt(job, attempt, outcome.value, reason)
         self._set_trials(job_id, outcome, reason)
         self._apply(job, attempt, outcome, measurements)
         self._forget_checkpoint(job)
@@ -260,6 +272,13 @@ def _trial_outcome(payload: JsonDict) -> tuple[WorkState, float | None]:
     if value is None or not math.isfinite(value):
         raise InvalidRequestError(f"a succeeded trial needs a finite value, got {value!r}")
     return state, float(value)
+
+
+def _objective_of(payload: JsonDict) -> Mapping[str, Any] | None:
+    """The measurement that a succeeded trial is ranked by."""
+    if payload["state"] != WorkState.SUCCEEDED:
+        return None
+    return next((item for item in payload.get("measurements") or () if item["metric"] == OBJECTIVE), None)
 
 
 def _result_of(job: Job, *keys: str) -> JsonDict:

@@ -5,17 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ScalarSelect, case, func, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, case, func, select, update
 from sqlalchemy.orm import aliased
 
-from services.common.db.models import Job, JobAttempt, JsonDict, Search, Trial, Worker
+from services.common.db.models import Job, JobAttempt, JsonDict, Search, SearchTally, Trial, Worker
 from services.common.db.repositories.job_base import checkpoint_owner
 from services.common.db.repositories.job_recovery import JobRecovery
 from services.common.db.repositories.job_results import JobResults
 from services.common.db.repositories.owner import Owner
-from services.common.db.states import OPEN_STATES, JobKind, WorkState
+from services.common.db.states import OPEN_STATES, JobKind, SearchState, WorkState
 from services.common.db.types import db_now
 from services.common.errors import ConflictError, NotFoundError
+
+PRIORITIES_OF_ONE_SEARCH = 100  # a job's priority is its search's times this, plus that of its kind
+
+
+def may_be_handed_out(job: type[Job]) -> ColumnElement[bool]:
+    """Its search is not paused, or it trains a supernet that another search waits for."""
+    waiting = aliased(Search)
+    own = aliased(Search)
+    paused = select(own.id).where(own.id == job.search_id, own.paused_at.is_not(None)).exists()
+    needed = (
+        select(waiting.id)
+        .where(
+            waiting.state == SearchState.RUNNING,
+            waiting.paused_at.is_(None),
+            (waiting.supernet_id == job.supernet_id) | (waiting.baseline_supernet_id == job.supernet_id),
+        )
+        .exists()
+    )
+    return ~paused | ((job.kind == JobKind.TRAIN_SUPERNET) & needed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +118,11 @@ class JobRepository(JobResults, JobRecovery):
     def claim(self, worker_id: int, device_class: str, resident: Sequence[str]) -> Job | None:
         """Give a worker the best queued job: one conditional UPDATE that also counts the attempt.
 
-        Order: priority, then the search with the fewest running jobs, then what the worker already holds in
-        memory, then age. A worker has one slot, so whatever it still holds was claimed by a request whose
-        reply it never saw; that goes back first.
+        Order: the search's priority; then a fair share, which is the search with the fewest running jobs and,
+        among equal ones, with the least device time so far; then the kind of job, what the worker already holds
+        in memory, and age. Jobs of a paused search wait, except a supernet that another search waits for. A
+        worker has one slot, so whatever it still holds was claimed by a request whose reply it never saw; that
+        goes back first.
         """
         self.release_unacknowledged(worker_id)
         claimed = self.session.scalars(
@@ -121,24 +142,28 @@ class JobRepository(JobResults, JobRecovery):
         return None if claimed is None else self._begin_attempt(self.get(claimed), worker_id)
 
     def _best(self, device_class: str, resident: Sequence[str]) -> ScalarSelect[int]:
-        candidate, running = aliased(Job), aliased(Job)
-        share = (
-            select(func.count())
-            .select_from(running)
-            .where(running.search_id == candidate.search_id, running.state == WorkState.RUNNING)
-            .correlate(candidate)
-            .scalar_subquery()
+        candidate = aliased(Job)
+        running = (
+            select(Job.search_id, func.count().label("jobs"))
+            .where(Job.state == WorkState.RUNNING)
+            .group_by(Job.search_id)
+            .subquery()
         )
         return (
             select(candidate.id)
+            .outerjoin(running, running.c.search_id == candidate.search_id)
+            .outerjoin(SearchTally, SearchTally.search_id == candidate.search_id)
             .where(
                 candidate.state == WorkState.QUEUED,
                 candidate.cancel_requested.is_(False),
                 candidate.device_class.in_(("any", device_class)),
+                may_be_handed_out(candidate),
             )
             .order_by(
+                (candidate.priority - candidate.priority % PRIORITIES_OF_ONE_SEARCH).desc(),
+                func.coalesce(running.c.jobs, 0),
+                func.coalesce(SearchTally.share, 0.0),
                 candidate.priority.desc(),
-                share,
                 case((candidate.resident.in_(resident), 0), else_=1),
                 candidate.id,
             )

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from sqlalchemy import CursorResult, Update, func, select, update
 from sqlalchemy.orm import Session
 
-from services.common.db.models import JsonDict, Search
+from services.common.db.models import Job, JsonDict, Search, SearchTally
 from services.common.db.repositories.events import EventRepository
 from services.common.db.repositories.owner import Owner
+from services.common.db.session import take_turns
+from services.common.db.settle import bump
 from services.common.db.states import SearchState, Stage
 from services.common.db.types import db_now
 from services.common.errors import ConflictError, NotFoundError
@@ -25,6 +27,7 @@ class NewSearch:
     request_digest: str
     priority: int = 0
     idempotency_key: str | None = None
+    wall_seconds: float | None = None  # the search ends so long after its submission at the latest
 
 
 class SearchRepository:
@@ -34,6 +37,7 @@ class SearchRepository:
     def create(self, owner: Owner, new: NewSearch) -> tuple[Search, bool]:
         """Submit a search; an idempotency key that came before returns that search, and False."""
         if new.idempotency_key is not None:
+            take_turns(self.session, "search", owner.project_id, new.idempotency_key)
             earlier = self.session.scalars(
                 select(Search).where(
                     Search.project_id == owner.project_id, Search.idempotency_key == new.idempotency_key
@@ -50,8 +54,11 @@ class SearchRepository:
             dataset_id=new.dataset_id,
             idempotency_key=new.idempotency_key,
             request_digest=new.request_digest,
+            deadline_at=None if new.wall_seconds is None else db_now() + new.wall_seconds,
         )
         self.session.add(search)
+        self.session.flush()
+        self.session.add(SearchTally(search_id=search.id, revision=0, share=self._least_share(owner.project_id)))
         self.session.flush()
         EventRepository(self.session).add(
             "search.submitted", owner, search_id=search.id, data={"name": new.name, "seed": new.seed}
@@ -84,9 +91,68 @@ class SearchRepository:
             select(Search).where(Search.project_id == project_id, Search.id > after).order_by(Search.id).limit(limit)
         ).all()
 
+    def _least_share(self, project_id: int) -> float:
+        """Who joins begins level with who has had least: neither owed the past of the others, nor ahead of them."""
+        least = self.session.scalar(
+            select(func.min(SearchTally.share))
+            .join(Search, Search.id == SearchTally.search_id)
+            .where(Search.project_id == project_id, Search.state == SearchState.RUNNING, Search.paused_at.is_(None))
+        )
+        return float(least or 0.0)
+
+    def pause(self, search_id: int, reason: str = "paused on request") -> Search:
+        """Hand out nothing more of a running search; what is running goes on to its end. Again changes nothing."""
+        changed = self._change(
+            update(Search)
+            .where(Search.id == search_id, Search.state == SearchState.RUNNING, Search.paused_at.is_(None))
+            .values(paused_at=db_now(), reason=reason)
+        )
+        return self._held_or_not(search_id, changed, "search.paused", {"reason": reason})
+
+    def resume(self, search_id: int) -> Search:
+        """Go on with a paused search; its jobs are rung for again. Again changes nothing."""
+        changed = self._change(
+            update(Search)
+            .where(Search.id == search_id, Search.state == SearchState.RUNNING, Search.paused_at.is_not(None))
+            .values(paused_at=None, reason=None)
+        )
+        search = self._held_or_not(search_id, changed, "search.resumed", {})
+        if changed:
+            self._change(update(Job).where(Job.search_id == search_id).values(rung_at=None))
+            self.level_share(search)
+        return search
+
+    def level_share(self, search: Search) -> None:
+        """Who comes back may not make up for the time away."""
+        least = self._least_share(search.project_id)
+        self._change(
+            update(SearchTally).where(SearchTally.search_id == search.id, SearchTally.share < least).values(share=least)
+        )
+
+    def _held_or_not(self, search_id: int, changed: int, kind: str, data: JsonDict) -> Search:
+        search = self.get(search_id)
+        if changed:
+            EventRepository(self.session).add(kind, Owner.of(search), search_id=search_id, data=data)
+        elif search.state is not SearchState.RUNNING:
+            what = kind.partition(".")[2]
+            raise ConflictError(f"search {search_id} is {search.state}; only a running search can be {what}")
+        return search
+
+    def set_priority(self, search_id: int, priority: int, jobs_of_one: int) -> Search:
+        """Change what goes first, for the jobs that are queued already too (`PRIORITIES_OF_ONE_SEARCH`)."""
+        search = self.get(search_id)
+        by = (priority - search.priority) * jobs_of_one
+        if by == 0:
+            return search
+        self._change(update(Search).where(Search.id == search_id).values(priority=priority))
+        self._change(update(Job).where(Job.search_id == search_id).values(priority=Job.priority + by))
+        data = {"from": search.priority, "to": priority}
+        EventRepository(self.session).add("search.priority", Owner.of(search), search_id=search_id, data=data)
+        return self.get(search_id)
+
     def bump(self, search_id: int) -> None:
         """Every visible change raises the revision: it is the ETag."""
-        self._change(update(Search).where(Search.id == search_id).values(revision=Search.revision + 1))
+        bump(self.session, search_id)
 
     def begin_stage(self, search_id: int, stage: Stage) -> None:
         """Enter a stage: close the times of the one before, open its own, tell it."""
@@ -101,7 +167,7 @@ class SearchRepository:
         self._change(
             update(Search)
             .where(Search.id == search_id, Search.state == SearchState.RUNNING)
-            .values(stage=stage, stage_times=times, revision=Search.revision + 1)
+            .values(stage=stage, stage_times=times)
         )
         EventRepository(self.session).add(
             "stage.entered", Owner.of(search), search_id=search_id, data={"stage": stage.value}
@@ -111,7 +177,8 @@ class SearchRepository:
 
     def set(self, search_id: int, **columns: object) -> None:
         """Set plain columns (dataset_version_id, supernet_id, baseline_supernet_id, exhausted)."""
-        self._change(update(Search).where(Search.id == search_id).values(**columns, revision=Search.revision + 1))
+        self._change(update(Search).where(Search.id == search_id).values(**columns))
+        bump(self.session, search_id)
         self.get(search_id)
 
     def succeed(self, search_id: int) -> bool:
@@ -119,7 +186,7 @@ class SearchRepository:
         changed = self._change(
             update(Search)
             .where(Search.id == search_id, Search.state == SearchState.RUNNING)
-            .values(state=SearchState.SUCCEEDED, finished_at=db_now(), revision=Search.revision + 1)
+            .values(state=SearchState.SUCCEEDED, finished_at=db_now())
         )
         search = self.get(search_id)
         if changed == 1:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from services.common.db.models import Job, JsonDict, Supernet
 from services.common.db.repositories.events import EventRepository
 from services.common.db.repositories.owner import Owner
+from services.common.db.session import take_turns
 from services.common.db.states import OPEN_STATES, JobKind, WorkState
 from services.common.errors import NotFoundError
 
@@ -33,6 +34,7 @@ class SupernetRepository:
         self, owner: Owner, key: str, description: JsonDict, dataset_version_id: int
     ) -> tuple[Supernet, bool]:
         """The supernet of this key, and whether it is new."""
+        take_turns(self.session, "supernet", owner.project_id, key)
         found = self.find(owner.project_id, key)
         if found is not None:
             return found, False

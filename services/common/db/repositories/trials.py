@@ -90,6 +90,15 @@ class TrialRepository:
             .order_by(Trial.number)
         ).all()
 
+    def ended_last(self, search_id: int, count: int) -> Sequence[Trial]:
+        """The `count` trials that succeeded last."""
+        return self.session.scalars(
+            select(Trial)
+            .where(Trial.search_id == search_id, Trial.state == WorkState.SUCCEEDED)
+            .order_by(Trial.finished_at.desc())
+            .limit(count)
+        ).all()
+
     def count_by_state(self, search_id: int) -> dict[WorkState, int]:
         rows = self.session.execute(
             select(Trial.state, func.count()).where(Trial.search_id == search_id).group_by(Trial.state)

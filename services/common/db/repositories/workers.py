@@ -12,6 +12,8 @@ from services.common.db.models import JsonDict, Worker
 from services.common.db.repositories.events import EventRepository
 from services.common.db.repositories.jobs import JobRepository
 from services.common.db.repositories.owner import Owner
+from services.common.db.session import take_turns
+from services.common.db.settle import seen
 from services.common.db.types import db_now
 from services.common.errors import ConflictError, NotFoundError
 
@@ -31,6 +33,7 @@ class WorkerRepository:
 
     def register(self, owner: Owner, worker: WorkerFacts, jobs: JobRepository) -> Worker:
         """Make a worker known. What an older incarnation of it held is requeued at once."""
+        take_turns(self.session, "worker", owner.project_id, worker.name)
         known = self.session.scalars(
             select(Worker).where(Worker.project_id == owner.project_id, Worker.name == worker.name)
         ).one_or_none()
@@ -92,13 +95,8 @@ class WorkerRepository:
         return worker
 
     def touch(self, worker_id: int, resident: Sequence[str] | None = None) -> None:
-        held = {} if resident is None else {"resident": list(resident)}
-        self.session.execute(
-            update(Worker)
-            .where(Worker.id == worker_id)
-            .values(last_seen_at=db_now(), **held)
-            .execution_options(synchronize_session=False)
-        )
+        """It was heard of; written when the transaction settles, after every job."""
+        seen(self.session, worker_id, resident)
 
     def page(self, project_id: int, *, after: int = 0, limit: int = 100) -> Sequence[Worker]:
         return self.session.scalars(

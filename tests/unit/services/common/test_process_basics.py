@@ -21,7 +21,7 @@ def test_settings_come_from_the_environment_and_arguments_win(monkeypatch: pytes
     settings = ApiSettings(port=1)  # type: ignore[call-arg]  # the home comes from the environment
     assert (settings.lease_seconds, settings.heartbeat_seconds, settings.port) == (9, 3, 1)
     assert settings.resolved_database_url == f"sqlite:///{tmp_path / 'from-environment' / 'nasdet.db'}"
-    assert ApiSettings(home=tmp_path).token_file == tmp_path / "token"
+    assert ApiSettings(home=tmp_path).operator_token_path == tmp_path / "token"
 
 
 @pytest.mark.parametrize(
