@@ -69,6 +69,9 @@ def describe_search(summary: Json) -> str:
         states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
         planned = summary["trials"].get("planned")
         parts.append(f"candidates{f' of {planned}' if planned else ''}: {states}")
+    progress = summary.get("progress") or {}
+    if progress.get("needs_somebody"):
+        parts.append(f"waits for {progress['waits_for']}")
     best = summary.get("best")
     if best:
         error = f" ± {best['standard_error']:.3f}" if best.get("standard_error") is not None else ""

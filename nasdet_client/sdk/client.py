@@ -81,12 +81,15 @@ class NasdetClient:
 
     # --- searches -------------------------------------------------------------------------------------------------
 
-    def submit_search(self, specification: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+    def submit_search(
+        self, specification: Mapping[str, Any], *, priority: int = 0, idempotency_key: str | None = None
+    ) -> Json:
         """Start a search. With a key, the same body sent again gives the search that is there already."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return self._json(
             "POST",
             "/v1/searches",
+            params={"priority": priority} if priority else {},
             json=dict(specification),
             headers=headers,
             repeatable=bool(idempotency_key),
@@ -101,6 +104,28 @@ class NasdetClient:
 
     def cancel_search(self, search_id: int) -> Json:
         return self._json("POST", f"/v1/searches/{search_id}/cancel", repeatable=True)
+
+    def pause_search(self, search_id: int) -> Json:
+        return self._json("POST", f"/v1/searches/{search_id}/pause", repeatable=True)
+
+    def resume_search(self, search_id: int) -> Json:
+        return self._json("POST", f"/v1/searches/{search_id}/resume", repeatable=True)
+
+    def retry_search(self, search_id: int, *, gpu_hours: float | None = None, wall_hours: float | None = None) -> Json:
+        """Run a failed or cancelled search again from where it ended; hours given here replace its budget's."""
+        given = {"gpu_hours": gpu_hours, "wall_hours": wall_hours}
+        body = {key: hours for key, hours in given.items() if hours is not None}
+        return self._json("POST", f"/v1/searches/{search_id}/retry", json=body, repeatable=False)
+
+    def clone_search(self, search_id: int, changes: Mapping[str, Any], *, priority: int | None = None) -> Json:
+        """Submit a search's specification again; each section in `changes` replaces the old one, None removes it."""
+        body: Json = {"changes": dict(changes)}
+        if priority is not None:
+            body["priority"] = priority
+        return self._json("POST", f"/v1/searches/{search_id}/clone", json=body, repeatable=False)
+
+    def set_priority(self, search_id: int, priority: int) -> Json:
+        return self._json("PATCH", f"/v1/searches/{search_id}", json={"priority": priority}, repeatable=True)
 
     def trials(self, search_id: int) -> list[Json]:
         return list(self._pages(f"/v1/searches/{search_id}/trials"))

@@ -22,13 +22,21 @@ PAUSED = "paused"
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`waits_for` is a sentence; `deadline_at` the moment at which something happens without anybody's help."""
+    """`waits_for` is a sentence; `deadline_at` the moment at which something happens without anybody's help.
+
+    `needs_somebody`: it will wait until a person does something.
+    """
 
     waits_for: str
     deadline_at: float | None = None
+    needs_somebody: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return {"waits_for": self.waits_for, "deadline_at": self.deadline_at}
+        return {
+            "waits_for": self.waits_for,
+            "deadline_at": self.deadline_at,
+            "needs_somebody": self.needs_somebody,
+        }
 
 
 def shown_state(search: Search) -> str:
@@ -43,7 +51,7 @@ def search_status(session: Session, search: Search) -> Status:
     if search.paused_at is not None:
         running = _count(session, search.id, WorkState.RUNNING)
         more = f"; {running} running jobs go on to their end" if running else ""
-        return Status(f"somebody resuming it{more}", search.deadline_at)
+        return Status(f"somebody to resume it{more}", search.deadline_at, needs_somebody=True)
     running, queued = (_count(session, search.id, state) for state in (WorkState.RUNNING, WorkState.QUEUED))
     if running:
         behind = f", {queued} more are queued" if queued else ""
@@ -52,7 +60,8 @@ def search_status(session: Session, search: Search) -> Status:
         wanted = session.scalars(
             select(Job.device_class).where(Job.search_id == search.id, Job.state == WorkState.QUEUED).distinct()
         ).all()
-        return Status(f"{queued} queued jobs, which wait for {_workers_for(session, wanted)}", search.deadline_at)
+        workers, some = _workers_for(session, wanted)
+        return Status(f"{workers} ({queued} jobs are queued)", search.deadline_at, needs_somebody=not some)
     return Status(f"the searcher's next step in stage '{search.stage}'", search.deadline_at)
 
 
@@ -67,13 +76,14 @@ def job_status(session: Session, job: Job) -> Status | None:
         return None
     search = None if job.search_id is None else session.get(Search, job.search_id)
     if search is not None and search.paused_at is not None:
-        return Status(f"search {search.id}, which is paused", search.deadline_at)
+        return Status(f"search {search.id}, which is paused", search.deadline_at, needs_somebody=True)
     deadline = search.deadline_at if search is not None else None
-    return Status(_workers_for(session, [job.device_class]), deadline)
+    workers, some = _workers_for(session, [job.device_class])
+    return Status(workers, deadline, needs_somebody=not some)
 
 
-def _workers_for(session: Session, classes: Sequence[str]) -> str:
-    """Which workers could take a job of one of these device classes, in words."""
+def _workers_for(session: Session, classes: Sequence[str]) -> tuple[str, bool]:
+    """Which workers could take a job of one of these device classes, in words, and whether there is one."""
     live = (Worker.gone_at.is_(None), Worker.last_seen_at > db_now() - LIVE_SECONDS)
     able = () if "any" in classes else (Worker.device_class.in_(classes),)
     by_mode = select(Worker.mode, func.count()).where(*live, *able).group_by(Worker.mode)
@@ -81,10 +91,10 @@ def _workers_for(session: Session, classes: Sequence[str]) -> str:
     kind = "" if "any" in classes else f" of class {' or '.join(sorted(classes))}"
     active, all_live = counts.get(WorkerMode.ACTIVE, 0), sum(counts.values())
     if active:
-        return f"one of {active} active workers{kind} to be free"
+        return f"one of {active} active workers{kind} to be free", True
     if all_live:
-        return f"a worker{kind}: {all_live} are there, but paused or about to end"
-    return f"a worker{kind}: none is there; start one with `nasdet worker`"
+        return f"a worker{kind}: {all_live} are there, but paused or about to end", False
+    return f"a worker{kind}: none is there; start one with `nasdet worker`", False
 
 
 def _count(session: Session, search_id: int, state: WorkState) -> int:

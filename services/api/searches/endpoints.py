@@ -1,4 +1,4 @@
-"""POST, GET and cancel of searches."""
+"""Searches: submit, look, steer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 
 from services.api.access import Reader, Writer
+from services.api.conditional import NOT_MODIFIED, KnownTag, answer
 from services.api.fields import (
     MAX_INTEGER,
     Cursor,
@@ -18,7 +19,7 @@ from services.api.fields import (
     position,
 )
 from services.api.problems import refusals
-from services.api.searches import schemas, service
+from services.api.searches import control, schemas, service
 from services.api.state import Api
 
 router = APIRouter(prefix="/v1/searches", tags=["searches"])
@@ -27,63 +28,116 @@ IdempotencyKey = Annotated[
     str | None,
     Header(pattern="^[!-~]{1,200}$", description="the same key with the same body gives the search there is"),
 ]
-KnownTag = Annotated[str | None, Header(max_length=1000)]
-Metric = Annotated[str | None, Query(min_length=1, max_length=60)]
+Metric = Annotated[str | None, Query(min_length=1, max_length=60, pattern="^[^\x00]*$")]
 After = Annotated[int, Query(ge=0, le=MAX_INTEGER, description="id of the last event seen")]
+PriorityQuery = Annotated[int, Query(ge=-100, le=100, description="searches of a higher priority go first")]
+TAGGED = {**refusals(404), **NOT_MODIFIED}
 
 
-@router.post("", status_code=201, responses=refusals(409))
+@router.post("", status_code=201, responses={**refusals(409), 200: {"description": "the key brought it before"}})
 def submit_search(
-    body: JsonObject, response: Response, api: Api, caller: Writer, idempotency_key: IdempotencyKey = None
+    body: JsonObject,
+    response: Response,
+    api: Api,
+    caller: Writer,
+    priority: PriorityQuery = 0,
+    idempotency_key: IdempotencyKey = None,
 ) -> schemas.SearchRead:
     """Start a search from its specification; 200 when the idempotency key brought it before."""
-    search, created = service.submit(api, caller, body, idempotency_key)
-    if not created:
-        response.status_code = 200
-    response.headers["Location"] = f"/v1/searches/{search.search['id']}"
-    return search
+    search, created = service.submit(api, caller, body, priority=priority, idempotency_key=idempotency_key)
+    return _submitted(response, search, created)
 
 
-@router.get("", responses=refusals())
-def list_searches(api: Api, caller: Reader, cursor: Cursor = None, limit: Limit = 100) -> Page[schemas.SearchListItem]:
+@router.get("", response_model=Page[schemas.SearchListItem], responses={**refusals(), **NOT_MODIFIED})
+def list_searches(
+    response: Response,
+    api: Api,
+    caller: Reader,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+    if_none_match: KnownTag = None,
+) -> Page[schemas.SearchListItem] | Response:
     """Searches in the order in which they were submitted."""
-    items = service.page(api, caller, position(cursor), limit)
-    return Page(items=items, next_cursor=cursor_after(items[-1].id if items else None, len(items), limit))
+    return answer(response, service.page(api, caller, position(cursor), limit, if_none_match))
 
 
-@router.get(
-    "/{search_id}", response_model=schemas.SearchRead, responses={**refusals(404), 304: {"description": "as before"}}
-)
+@router.get("/{search_id}", response_model=schemas.SearchRead, responses=TAGGED)
 def get_search(
     search_id: PathId, response: Response, api: Api, caller: Reader, if_none_match: KnownTag = None
 ) -> schemas.SearchRead | Response:
     """The summary of a search. The ETag is its revision: 304 as long as nothing that shows has changed."""
-    search, tag = service.get(api, caller, search_id, if_none_match)
-    if search is None:
-        return Response(status_code=304, headers={"ETag": tag})
-    response.headers["ETag"] = tag
-    return search
+    return answer(response, service.get(api, caller, search_id, if_none_match))
+
+
+@router.patch("/{search_id}", responses=refusals(404))
+def change_search(search_id: PathId, body: schemas.SearchChange, api: Api, caller: Writer) -> schemas.SearchRead:
+    """Change a search's priority: at the next claim the higher one goes first."""
+    return control.set_priority(api, caller, search_id, body.priority)
 
 
 @router.post("/{search_id}/cancel", responses=refusals(404, 409))
 def cancel_search(search_id: PathId, api: Api, caller: Writer) -> schemas.SearchRead:
-    """Stop a running search: queued work ends now, running work at its next heartbeat."""
-    return service.cancel(api, caller, search_id)
+    """Stop a search for good: queued work ends now, running work at its next heartbeat."""
+    return control.cancel(api, caller, search_id)
 
 
-@router.get("/{search_id}/trials", responses=refusals(404))
+@router.post("/{search_id}/pause", responses=refusals(404, 409))
+def pause_search(search_id: PathId, api: Api, caller: Writer) -> schemas.SearchRead:
+    """Hand out nothing more of a search; what runs goes on to its end."""
+    return control.pause(api, caller, search_id)
+
+
+@router.post("/{search_id}/resume", responses=refusals(404, 409))
+def resume_search(search_id: PathId, api: Api, caller: Writer) -> schemas.SearchRead:
+    """Go on with a paused search."""
+    return control.resume(api, caller, search_id)
+
+
+@router.post("/{search_id}/retry", responses=refusals(404, 409))
+def retry_search(search_id: PathId, body: schemas.SearchRetry, api: Api, caller: Writer) -> schemas.SearchRead:
+    """Run a failed or cancelled search again from where it ended, with a larger budget where one is given."""
+    return control.retry(api, caller, search_id, body)
+
+
+@router.post(
+    "/{search_id}/clone",
+    status_code=201,
+    responses={**refusals(404, 409), 200: {"description": "the key brought it before"}},
+)
+def clone_search(
+    search_id: PathId,
+    body: schemas.SearchClone,
+    response: Response,
+    api: Api,
+    caller: Writer,
+    idempotency_key: IdempotencyKey = None,
+) -> schemas.SearchRead:
+    """Submit a search's specification again, with changes."""
+    search, created = control.clone(api, caller, search_id, body, idempotency_key)
+    return _submitted(response, search, created)
+
+
+@router.get("/{search_id}/trials", response_model=Page[schemas.TrialRead], responses=TAGGED)
 def list_trials(
-    search_id: PathId, api: Api, caller: Reader, cursor: Cursor = None, limit: Limit = 100
-) -> Page[schemas.TrialRead]:
+    search_id: PathId,
+    response: Response,
+    api: Api,
+    caller: Reader,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+    if_none_match: KnownTag = None,
+) -> Page[schemas.TrialRead] | Response:
     """Candidates in the order in which they were proposed, with their measurements."""
-    items = service.trials(api, caller, search_id, position(cursor, first=-1), limit)
-    return Page(items=items, next_cursor=cursor_after(items[-1].number if items else None, len(items), limit))
+    after = position(cursor, first=-1)
+    return answer(response, service.trials(api, caller, search_id, after, limit, if_none_match))
 
 
-@router.get("/{search_id}/front", responses=refusals(404))
-def get_front(search_id: PathId, api: Api, caller: Reader) -> schemas.FrontRead:
+@router.get("/{search_id}/front", response_model=schemas.FrontRead, responses=TAGGED)
+def get_front(
+    search_id: PathId, response: Response, api: Api, caller: Reader, if_none_match: KnownTag = None
+) -> schemas.FrontRead | Response:
     """Candidates that no other beats in both AP and MACs."""
-    return service.front(api, caller, search_id)
+    return answer(response, service.front(api, caller, search_id, if_none_match))
 
 
 @router.get("/{search_id}/measurements", responses=refusals(404))
@@ -100,10 +154,24 @@ def list_measurements(
     return Page(items=items, next_cursor=cursor_after(items[-1].id if items else None, len(items), limit))
 
 
-@router.get("/{search_id}/events", responses=refusals(404))
+@router.get("/{search_id}/events", response_model=Page[schemas.EventRead], responses=TAGGED)
 def list_events(
-    search_id: PathId, api: Api, caller: Reader, after: After = 0, cursor: Cursor = None, limit: Limit = 200
-) -> Page[schemas.EventRead]:
-    """The whole story, in the order in which it happened."""
-    items = service.events(api, caller, search_id, position(cursor, first=after), limit)
-    return Page(items=items, next_cursor=cursor_after(items[-1].id if items else None, len(items), limit))
+    search_id: PathId,
+    response: Response,
+    api: Api,
+    caller: Reader,
+    after: After = 0,
+    cursor: Cursor = None,
+    limit: Limit = 200,
+    if_none_match: KnownTag = None,
+) -> Page[schemas.EventRead] | Response:
+    """The whole story, in the order in which it happened. `after` gives what is new since the last look."""
+    first = position(cursor, first=after)
+    return answer(response, service.events(api, caller, search_id, first, limit, if_none_match))
+
+
+def _submitted(response: Response, search: schemas.SearchRead, created: bool) -> schemas.SearchRead:
+    if not created:
+        response.status_code = 200
+    response.headers["Location"] = f"/v1/searches/{search.search['id']}"
+    return search

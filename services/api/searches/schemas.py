@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.api.fields import Body, JsonObject
+
+Priority = Annotated[int, Field(strict=True, ge=-100, le=100)]
+Hours = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+
+
+class SearchChange(Body):
+    priority: Priority
+
+
+class SearchRetry(Body):
+    """A larger budget than before; what is not given stays."""
+
+    gpu_hours: Hours | None = None
+    wall_hours: Hours | None = None
+
+
+class SearchClone(Body):
+    """Sections of the specification that replace the old ones; null leaves a section out."""
+
+    changes: JsonObject = Field(default_factory=dict)
+    priority: Priority | None = None
 
 
 class SearchListItem(BaseModel):
@@ -14,6 +37,8 @@ class SearchListItem(BaseModel):
     stage: str
     reason: str | None
     dataset: str
+    priority: int
+    deadline_at: float | None
     seed: int
     created_at: float
     finished_at: float | None

@@ -7,12 +7,13 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from services.api.access import Caller
+from services.api.conditional import Tagged, is_known
 from services.api.datasets.service import ensure
+from services.api.fields import Page, cursor_after
 from services.api.searches import schemas
 from services.api.state import ApiState
 from services.common.db.models import Measurement, Search, Trial
 from services.common.db.repositories import (
-    DatasetRepository,
     EventRepository,
     MeasurementRepository,
     SearchRepository,
@@ -20,14 +21,24 @@ from services.common.db.repositories import (
 )
 from services.common.db.repositories.owner import payload_digest
 from services.common.db.repositories.searches import NewSearch
+from services.common.db.states import WorkState
 from services.common.errors import NotFoundError
-from services.common.ranking import pareto_front, ranked_trials
+from services.common.ranking import front_trials
 from services.common.specification import FieldError, SpecificationError, check_at_submit, parse_specification
+from services.common.status import shown_state
 from services.common.summary import build_summary
+
+SECONDS_PER_HOUR = 3600.0
 
 
 def submit(
-    api: ApiState, caller: Caller, body: dict[str, Any], idempotency_key: str | None
+    api: ApiState,
+    caller: Caller,
+    body: dict[str, Any],
+    *,
+    priority: int = 0,
+    idempotency_key: str | None = None,
+    cloned_from: int | None = None,
 ) -> tuple[schemas.SearchRead, bool]:
     """Check a specification and queue the search; False when this key submitted it before."""
     specification = parse_specification(body)
@@ -37,13 +48,17 @@ def submit(
             dataset, _ = ensure(api, session, caller.owner, specification.dataset)
         except NotFoundError as error:
             raise SpecificationError([FieldError("dataset", str(error))]) from error
+        hours = specification.wall_hours
         new = NewSearch(
             name=specification.name,
             spec=specification.to_json(),
             seed=specification.seed,
             dataset_id=dataset.id,
-            request_digest=payload_digest(body),
+            request_digest=payload_digest({"body": body, "priority": priority} if priority else body),
+            priority=priority,
             idempotency_key=idempotency_key,
+            wall_seconds=None if hours is None else hours * SECONDS_PER_HOUR,
+            cloned_from=cloned_from,
         )
         search, created = SearchRepository(session).create(caller.owner, new)
         return read(session, search), created
@@ -56,61 +71,66 @@ def own(session: Session, caller: Caller, search_id: int) -> Search:
     return search
 
 
-def etag(search: Search) -> str:
-    return f'"search-{search.id}-{search.revision}"'
+def _tag(session: Session, caller: Caller, search_id: int) -> str:
+    """The search's revision: every change of it, its trials, front and events raises it."""
+    revision = SearchRepository(session).revision(caller.project_id, search_id)
+    return f'"search-{search_id}-{revision}"'
 
 
-def get(api: ApiState, caller: Caller, search_id: int, known: str | None) -> tuple[schemas.SearchRead | None, str]:
-    """The search and its tag; no search when the caller knows this revision. One indexed row decides."""
+def get(api: ApiState, caller: Caller, search_id: int, known: str | None) -> Tagged[schemas.SearchRead]:
     with api.database.read_session() as session:
-        search = own(session, caller, search_id)
-        tag = etag(search)
-        if known is not None and tag in (part.strip().removeprefix("W/") for part in known.split(",")):
-            return None, tag
-        return read(session, search), tag
+        tag = _tag(session, caller, search_id)
+        return Tagged(tag) if is_known(known, tag) else Tagged(tag, read(session, own(session, caller, search_id)))
 
 
-def page(api: ApiState, caller: Caller, after: int, limit: int) -> list[schemas.SearchListItem]:
+def page(
+    api: ApiState, caller: Caller, after: int, limit: int, known: str | None
+) -> Tagged[Page[schemas.SearchListItem]]:
     with api.database.read_session() as session:
-        rows = SearchRepository(session).page(caller.project_id, after=after, limit=limit)
-        return [schemas.SearchListItem(**_columns(session, search)) for search in rows]
+        searches = SearchRepository(session)
+        revisions = searches.revisions(caller.project_id, after=after, limit=limit)
+        tag = f'"searches-{payload_digest([list(row) for row in revisions])[:16]}"'
+        if is_known(known, tag):
+            return Tagged(tag)
+        rows = searches.page(caller.project_id, after=after, limit=limit)
+        items = [schemas.SearchListItem(**_columns(search, dataset)) for search, dataset in rows]
+    return Tagged(tag, Page(items=items, next_cursor=cursor_after(items[-1].id if items else None, len(items), limit)))
 
 
-def cancel(api: ApiState, caller: Caller, search_id: int) -> schemas.SearchRead:
-    with api.database.write_session() as session:
-        own(session, caller, search_id)
-        reply = read(session, api.jobs(session).cancel_search(search_id))
-    api.collector.wake()
-    return reply
-
-
-def trials(api: ApiState, caller: Caller, search_id: int, after: int, limit: int) -> list[schemas.TrialRead]:
+def trials(
+    api: ApiState, caller: Caller, search_id: int, after: int, limit: int, known: str | None
+) -> Tagged[Page[schemas.TrialRead]]:
     with api.database.read_session() as session:
-        own(session, caller, search_id)
+        tag = _tag(session, caller, search_id)
+        if is_known(known, tag):
+            return Tagged(tag)
         rows = TrialRepository(session).of_search(search_id, after=after, limit=limit)
         measured = MeasurementRepository(session).of_trials([trial.id for trial in rows])
-        return [_trial(trial, measured[trial.id]) for trial in rows]
+        items = [_trial(trial, measured[trial.id]) for trial in rows]
+    last = items[-1].number if items else None
+    return Tagged(tag, Page(items=items, next_cursor=cursor_after(last, len(items), limit)))
 
 
-def front(api: ApiState, caller: Caller, search_id: int) -> schemas.FrontRead:
+def front(api: ApiState, caller: Caller, search_id: int, known: str | None) -> Tagged[schemas.FrontRead]:
     """Highest AP against fewest MACs."""
     with api.database.read_session() as session:
-        own(session, caller, search_id)
-        return schemas.FrontRead(
-            items=[
-                {
-                    "trial": scored.trial.number,
-                    "genotype": scored.trial.genotype,
-                    "architecture_id": scored.trial.architecture_id,
-                    "macs": scored.trial.macs,
-                    "params": scored.trial.params,
-                    "box_map": scored.box_map,
-                    "standard_error": scored.measurement.standard_error,
-                    "split": scored.measurement.split,
-                }
-                for scored in pareto_front(ranked_trials(session, search_id))
-            ]
-        )
+        tag = _tag(session, caller, search_id)
+        if is_known(known, tag):
+            return Tagged(tag)
+        items = [
+            {
+                "trial": scored.trial.number,
+                "genotype": scored.trial.genotype,
+                "architecture_id": scored.trial.architecture_id,
+                "macs": scored.trial.macs,
+                "params": scored.trial.params,
+                "box_map": scored.box_map,
+                "standard_error": scored.measurement.standard_error,
+                "split": scored.measurement.split,
+            }
+            for scored in front_trials(session, search_id)
+        ]
+    return Tagged(tag, schemas.FrontRead(items=items))
 
 
 def measurements(
@@ -122,10 +142,14 @@ def measurements(
         return [_measurement(row) for row in rows]
 
 
-def events(api: ApiState, caller: Caller, search_id: int, after: int, limit: int) -> list[schemas.EventRead]:
+def events(
+    api: ApiState, caller: Caller, search_id: int, after: int, limit: int, known: str | None
+) -> Tagged[Page[schemas.EventRead]]:
     with api.database.read_session() as session:
-        own(session, caller, search_id)
-        return [
+        tag = _tag(session, caller, search_id)
+        if is_known(known, tag):
+            return Tagged(tag)
+        items = [
             schemas.EventRead(
                 id=event.id,
                 kind=event.kind,
@@ -137,20 +161,23 @@ def events(api: ApiState, caller: Caller, search_id: int, after: int, limit: int
             )
             for event in EventRepository(session).of_search(search_id, after=after, limit=limit)
         ]
+    return Tagged(tag, Page(items=items, next_cursor=cursor_after(items[-1].id if items else None, len(items), limit)))
 
 
 def read(session: Session, search: Search) -> schemas.SearchRead:
     return schemas.SearchRead(spec=search.spec, **build_summary(session, search))
 
 
-def _columns(session: Session, search: Search) -> dict[str, Any]:
+def _columns(search: Search, dataset: str) -> dict[str, Any]:
     return {
         "id": search.id,
         "name": search.name,
-        "state": search.state.value,
+        "state": shown_state(search),
         "stage": search.stage.value,
         "reason": search.reason,
-        "dataset": DatasetRepository(session).get(search.dataset_id).name,
+        "dataset": dataset,
+        "priority": search.priority,
+        "deadline_at": search.deadline_at,
         "seed": search.seed,
         "created_at": search.created_at,
         "finished_at": search.finished_at,
@@ -171,7 +198,7 @@ def _trial(trial: Trial, measured: list[Measurement]) -> schemas.TrialRead:
         params=trial.params,
         counted=trial.counted,
         state=trial.state.value,
-        reason=trial.reason,
+        reason=trial.reason or _waits_for(trial),
         value=trial.value,
         seconds=trial.seconds,
         job=trial.job_id,
@@ -179,6 +206,16 @@ def _trial(trial: Trial, measured: list[Measurement]) -> schemas.TrialRead:
         finished_at=trial.finished_at,
         measurements=[_measurement(row) for row in measured],
     )
+
+
+def _waits_for(trial: Trial) -> str | None:
+    """Why an open trial has no result yet."""
+    if trial.state.ended:
+        return None
+    if trial.job_id is None:
+        return "waits for the searcher to put it into a job"
+    what = "is being scored by" if trial.state is WorkState.RUNNING else "waits in"
+    return f"{what} job {trial.job_id}"
 
 
 def _measurement(row: Measurement) -> schemas.MeasurementRead:

@@ -144,10 +144,14 @@ class JobRepository(JobResults, JobRecovery):
     def _best(self, device_class: str, resident: Sequence[str]) -> ScalarSelect[int]:
         candidate = aliased(Job)
         running = (
-            select(Job.search_id, func.count().label("jobs"))
+            select(
+                Job.search_id,
+                func.count().label("jobs"),
+                func.sum(db_now() - Job.claimed_at).label("seconds"),
+            )
             .where(Job.state == WorkState.RUNNING)
             .group_by(Job.search_id)
-            .subquery()
+            .cte("running")  # computed once: in a subquery, Postgres may read the clock anew for every candidate
         )
         return (
             select(candidate.id)
@@ -162,7 +166,7 @@ class JobRepository(JobResults, JobRecovery):
             .order_by(
                 (candidate.priority - candidate.priority % PRIORITIES_OF_ONE_SEARCH).desc(),
                 func.coalesce(running.c.jobs, 0),
-                func.coalesce(SearchTally.share, 0.0),
+                func.coalesce(SearchTally.share, 0.0) + func.coalesce(running.c.seconds, 0.0),
                 candidate.priority.desc(),
                 case((candidate.resident.in_(resident), 0), else_=1),
                 candidate.id,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import CursorResult, Update, func, select, update
 from sqlalchemy.orm import Session
 
-from services.common.db.models import Job, JsonDict, Search, SearchTally
+from services.common.db.models import Dataset, Job, JsonDict, Search, SearchTally
 from services.common.db.repositories.events import EventRepository
 from services.common.db.repositories.owner import Owner
 from services.common.db.session import take_turns
@@ -27,6 +27,7 @@ class NewSearch:
     request_digest: str
     priority: int = 0
     idempotency_key: str | None = None
+    cloned_from: int | None = None
     wall_seconds: float | None = None  # the search ends so long after its submission at the latest
 
 
@@ -61,7 +62,10 @@ class SearchRepository:
         self.session.add(SearchTally(search_id=search.id, revision=0, share=self._least_share(owner.project_id)))
         self.session.flush()
         EventRepository(self.session).add(
-            "search.submitted", owner, search_id=search.id, data={"name": new.name, "seed": new.seed}
+            "search.submitted",
+            owner,
+            search_id=search.id,
+            data={"name": new.name, "seed": new.seed, "cloned_from": new.cloned_from},
         )
         self.begin_stage(search.id, Stage.CHECK)
         return self.get(search.id), True
@@ -86,17 +90,50 @@ class SearchRepository:
             select(Search).where(Search.state == SearchState.RUNNING).order_by(Search.priority.desc(), Search.id)
         ).all()
 
-    def page(self, project_id: int, *, after: int = 0, limit: int = 100) -> Sequence[Search]:
-        return self.session.scalars(
-            select(Search).where(Search.project_id == project_id, Search.id > after).order_by(Search.id).limit(limit)
-        ).all()
+    def page(self, project_id: int, *, after: int = 0, limit: int = 100) -> list[tuple[Search, str]]:
+        """Searches in order of id, after the cursor, each with its dataset's name."""
+        rows = self.session.execute(
+            select(Search, Dataset.name)
+            .join(Dataset, Dataset.id == Search.dataset_id)
+            .where(Search.project_id == project_id, Search.id > after)
+            .order_by(Search.id)
+            .limit(limit)
+        )
+        return [(row[0], row[1]) for row in rows]
 
-    def _least_share(self, project_id: int) -> float:
+    def revision(self, project_id: int, search_id: int) -> int:
+        """How often a search has changed; cheaper than the search."""
+        found = self.session.scalars(
+            select(SearchTally.revision)
+            .join(Search, Search.id == SearchTally.search_id)
+            .where(Search.id == search_id, Search.project_id == project_id)
+        ).one_or_none()
+        if found is None:
+            raise NotFoundError(f"there is no search {search_id}")
+        return found
+
+    def revisions(self, project_id: int, *, after: int = 0, limit: int = 100) -> list[tuple[int, int]]:
+        """(id, revision) of a page."""
+        rows = self.session.execute(
+            select(Search.id, SearchTally.revision)
+            .join(SearchTally, SearchTally.search_id == Search.id)
+            .where(Search.project_id == project_id, Search.id > after)
+            .order_by(Search.id)
+            .limit(limit)
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    def _least_share(self, project_id: int, *, without: int = 0) -> float:
         """Who joins begins level with who has had least: neither owed the past of the others, nor ahead of them."""
         least = self.session.scalar(
             select(func.min(SearchTally.share))
             .join(Search, Search.id == SearchTally.search_id)
-            .where(Search.project_id == project_id, Search.state == SearchState.RUNNING, Search.paused_at.is_(None))
+            .where(
+                Search.project_id == project_id,
+                Search.id != without,
+                Search.state == SearchState.RUNNING,
+                Search.paused_at.is_(None),
+            )
         )
         return float(least or 0.0)
 
@@ -124,7 +161,7 @@ class SearchRepository:
 
     def level_share(self, search: Search) -> None:
         """Who comes back may not make up for the time away."""
-        least = self._least_share(search.project_id)
+        least = self._least_share(search.project_id, without=search.id)
         self._change(
             update(SearchTally).where(SearchTally.search_id == search.id, SearchTally.share < least).values(share=least)
         )

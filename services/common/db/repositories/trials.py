@@ -90,6 +90,10 @@ class TrialRepository:
             .order_by(Trial.number)
         ).all()
 
+    def last_number(self, search_id: int) -> int | None:
+        """The number of the trial that was proposed last."""
+        return self.session.scalar(select(func.max(Trial.number)).where(Trial.search_id == search_id))
+
     def ended_last(self, search_id: int, count: int) -> Sequence[Trial]:
         """The `count` trials that succeeded last."""
         return self.session.scalars(
@@ -103,4 +107,4 @@ class TrialRepository:
         rows = self.session.execute(
             select(Trial.state, func.count()).where(Trial.search_id == search_id).group_by(Trial.state)
         )
-        return {state: count for state, count in rows.tuples()}  # noqa: C416 - a Row is not a pair to mypy
+        return {row[0]: row[1] for row in rows}
