@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, false, func, select
+from sqlalchemy import ColumnElement, false, select
 from sqlalchemy.orm import Session
 
 from nasdet_core.evaluation.paired import paired_standard_error
@@ -20,6 +20,7 @@ from services.common.db.standings import OBJECTIVE, chosen_protocol
 
 FEWEST_GROUPS = 2  # of images, for a jackknife
 RANDOM_GENERATION = 0  # candidates that were drawn, not bred
+TIES_LOOKED_AT = 200
 BATCH = 500  # ids in one query
 
 
@@ -68,20 +69,13 @@ def front_trials(session: Session, search_id: int) -> list[ScoredTrial]:
     return _with_measurements(session, session.scalars(statement).all())
 
 
-def tied_with_best(session: Session, search_id: int, best: ScoredTrial) -> list[int]:
-    """Numbers of the trials whose distance to the best is within one paired error of it."""
-    # The error of a difference is at most the sum of both errors, paired or not: only these are looked at.
-    reach = best.box_map - (best.measurement.standard_error or 0.0)
-    within = Measurement.value + func.coalesce(Measurement.standard_error, 0.0) >= reach
-    protocol = chosen_protocol(session, search_id)
-    statement = (
-        select(Trial)
-        .join(Measurement, (Measurement.trial_id == Trial.id) & (Measurement.metric == OBJECTIVE))
-        .where(*_comparable(search_id, protocol), within, Trial.id != best.trial.id)
-        .order_by(Trial.number)
-    )
-    others = _with_measurements(session, _distinct(session.scalars(statement).all()))
-    return [other.trial.number for other in others if is_tied(best, other)]
+def tied_with_best(session: Session, search_id: int) -> list[int]:
+    """Numbers of the trials whose distance to the best is within one paired error of it.
+
+    Looked for among the best `TIES_LOOKED_AT`: where more are tied, the longer list would say no more.
+    """
+    order = best_trials(session, search_id, 1 + TIES_LOOKED_AT)
+    return sorted(other.trial.number for other in order[1:] if is_tied(order[0], other))
 
 
 def is_tied(best: ScoredTrial, other: ScoredTrial) -> bool:
@@ -104,10 +98,6 @@ def _comparable(search_id: int, protocol: str | None) -> tuple[ColumnElement[boo
     if protocol is None:
         return (false(),)
     return Trial.search_id == search_id, Trial.protocol == protocol, Trial.value.is_not(None)
-
-
-def _distinct(trials: Sequence[Trial]) -> list[Trial]:
-    return list({trial.id: trial for trial in trials}.values())
 
 
 def _with_measurements(session: Session, trials: Sequence[Trial]) -> list[ScoredTrial]:

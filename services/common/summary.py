@@ -126,7 +126,7 @@ def _best_json(session: Session, search_id: int) -> dict[str, Any] | None:
         return None
     trial = best.trial
     origin = {"origin": trial.origin, "parents": list(trial.parents), "generation": trial.generation}
-    return {**_trial_json(best), **origin, "tied_with": tied_with_best(session, search_id, best)}
+    return {**_trial_json(best), **origin, "tied_with": tied_with_best(session, search_id)}
 
 
 def _supernet_json(session: Session, search: Search) -> dict[str, Any] | None:

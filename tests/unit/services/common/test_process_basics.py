@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from services.common.logging import redact
 from services.common.parent_watch import EXIT_PARENT_GONE, watch_parent
 from services.common.settings import ApiSettings, WorkerSettings
 
@@ -74,3 +75,33 @@ except ValueError:
     assert (first["event"], first["job"], first["service"], first["level"]) == ("job.claimed", 3, "api", "info")
     assert "ValueError: broken" in second["exception"]
     assert "hunter2hunter2" not in ended.stderr
+
+
+def test_no_secret_reaches_a_log_line() -> None:
+    code = """
+import logging, sys, structlog
+from services.common.logging import configure_logging
+configure_logging("api", log_format=sys.argv[1])
+log = structlog.get_logger()
+url, token = "redis://:hunter2@127.0.0.1:6379/0", "nasdet_" + "k" * 43
+log.info("asked", url=url, headers={"Authorization": f"Bearer {token}"}, argv=["--token", token], error=OSError(url))
+logging.getLogger("celery").warning("cannot reach %s with %s", "amqp://me:hun%40ter2@host//", token)
+try:
+    raise ValueError(f"postgresql+psycopg://nasdet:hunter2@host/nasdet {token}")
+except ValueError:
+    log.exception("failed")
+"""
+    for log_format in ("json", "text"):
+        ended = subprocess.run([sys.executable, "-c", code, log_format], capture_output=True, text=True, check=True)
+        assert "hunter2" not in ended.stderr
+        assert "hun%40ter2" not in ended.stderr
+        assert "kkkk" not in ended.stderr
+        for kept in ("redis://:***@127.0.0.1:6379/0", "amqp://me:***@host//", "nasdet:***@host/nasdet", "ValueError"):
+            assert kept in ended.stderr, log_format
+
+
+@pytest.mark.parametrize(
+    "text", ["http://127.0.0.1:8765/v1/searches", "at 12:30 a@b wrote", "worker nasdet_node-1", "bearer of news"]
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redact(text) == text

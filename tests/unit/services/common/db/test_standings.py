@@ -106,8 +106,7 @@ def test_ties_are_those_within_one_error_of_the_best(database: Database) -> None
     payloads = [measured(value, jackknife=list(pair)) for (_, value), pair in zip(points, pairs, strict=True)]
     search_id = land(database, points, range(4), payloads)
     with database.read_session() as session:
-        best = best_trials(session, search_id, 1)[0]
-        assert tied_with_best(session, search_id, best) == [1]
+        assert tied_with_best(session, search_id) == [1]
 
 
 def test_only_the_fullest_fidelity_and_its_commonest_protocol_are_compared(database: Database) -> None:
