@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -12,7 +13,7 @@ from services.api.datasets.service import ensure
 from services.api.fields import Page, cursor_after
 from services.api.searches import schemas
 from services.api.state import ApiState
-from services.common.db.models import Measurement, Search, Trial
+from services.common.db.models import Event, Measurement, Search, Trial
 from services.common.db.repositories import (
     EventRepository,
     MeasurementRepository,
@@ -20,15 +21,17 @@ from services.common.db.repositories import (
     TrialRepository,
 )
 from services.common.db.repositories.owner import payload_digest
-from services.common.db.repositories.searches import NewSearch
+from services.common.db.repositories.searches import NewSearch, revision_of, revisions_of_page
 from services.common.db.states import WorkState
 from services.common.errors import NotFoundError
-from services.common.ranking import front_trials
+from services.common.ranking import ScoredTrial, front_trials
 from services.common.specification import FieldError, SpecificationError, check_at_submit, parse_specification
 from services.common.status import shown_state
 from services.common.summary import build_summary
 
 SECONDS_PER_HOUR = 3600.0
+
+Body = TypeVar("Body")
 
 
 def submit(
@@ -71,66 +74,83 @@ def own(session: Session, caller: Caller, search_id: int) -> Search:
     return search
 
 
-def _tag(session: Session, caller: Caller, search_id: int) -> str:
+def _tag(rows: Sequence[Any], search_id: int) -> str:
     """The search's revision: every change of it, its trials, front and events raises it."""
-    revision = SearchRepository(session).revision(caller.project_id, search_id)
-    return f'"search-{search_id}-{revision}"'
+    if not rows:
+        raise NotFoundError(f"there is no search {search_id}")
+    return f'"search-{search_id}-{rows[0][0]}"'
+
+
+def _tagged(
+    api: ApiState, caller: Caller, search_id: int, known: str | None, make: Callable[[Session], Body]
+) -> Tagged[Body]:
+    """What `make` reads of a search, with its tag; nothing is read where the caller knows the tag."""
+    revision = revision_of(caller.project_id, search_id)
+    if known is not None:
+        tag = _tag(api.database.peek(revision), search_id)
+        if is_known(known, tag):
+            return Tagged(tag)
+    with api.database.read_session() as session:  # one snapshot: the tag is that of this body
+        return Tagged(_tag(session.execute(revision).all(), search_id), make(session))
 
 
 def get(api: ApiState, caller: Caller, search_id: int, known: str | None) -> Tagged[schemas.SearchRead]:
-    with api.database.read_session() as session:
-        tag = _tag(session, caller, search_id)
-        return Tagged(tag) if is_known(known, tag) else Tagged(tag, read(session, own(session, caller, search_id)))
+    return _tagged(
+        api, caller, search_id, known, lambda session: read(session, SearchRepository(session).get(search_id))
+    )
 
 
 def page(
     api: ApiState, caller: Caller, after: int, limit: int, known: str | None
 ) -> Tagged[Page[schemas.SearchListItem]]:
-    with api.database.read_session() as session:
-        searches = SearchRepository(session)
-        revisions = searches.revisions(caller.project_id, after=after, limit=limit)
-        tag = f'"searches-{payload_digest([list(row) for row in revisions])[:16]}"'
+    revisions = revisions_of_page(caller.project_id, after, limit)
+    if known is not None:
+        tag = _page_tag(api.database.peek(revisions))
         if is_known(known, tag):
             return Tagged(tag)
-        rows = searches.page(caller.project_id, after=after, limit=limit)
+    with api.database.read_session() as session:
+        tag = _page_tag(session.execute(revisions).all())
+        rows = SearchRepository(session).page(caller.project_id, after=after, limit=limit)
         items = [schemas.SearchListItem(**_columns(search, dataset)) for search, dataset in rows]
     return Tagged(tag, Page(items=items, next_cursor=cursor_after(items[-1].id if items else None, len(items), limit)))
+
+
+def _page_tag(revisions: Sequence[Any]) -> str:
+    return f'"searches-{payload_digest([list(row) for row in revisions])[:16]}"'
 
 
 def trials(
     api: ApiState, caller: Caller, search_id: int, after: int, limit: int, known: str | None
 ) -> Tagged[Page[schemas.TrialRead]]:
-    with api.database.read_session() as session:
-        tag = _tag(session, caller, search_id)
-        if is_known(known, tag):
-            return Tagged(tag)
+    def make(session: Session) -> Page[schemas.TrialRead]:
         rows = TrialRepository(session).of_search(search_id, after=after, limit=limit)
         measured = MeasurementRepository(session).of_trials([trial.id for trial in rows])
         items = [_trial(trial, measured[trial.id]) for trial in rows]
-    last = items[-1].number if items else None
-    return Tagged(tag, Page(items=items, next_cursor=cursor_after(last, len(items), limit)))
+        return Page(items=items, next_cursor=cursor_after(items[-1].number if items else None, len(items), limit))
+
+    return _tagged(api, caller, search_id, known, make)
 
 
 def front(api: ApiState, caller: Caller, search_id: int, known: str | None) -> Tagged[schemas.FrontRead]:
     """Highest AP against fewest MACs."""
-    with api.database.read_session() as session:
-        tag = _tag(session, caller, search_id)
-        if is_known(known, tag):
-            return Tagged(tag)
-        items = [
-            {
-                "trial": scored.trial.number,
-                "genotype": scored.trial.genotype,
-                "architecture_id": scored.trial.architecture_id,
-                "macs": scored.trial.macs,
-                "params": scored.trial.params,
-                "box_map": scored.box_map,
-                "standard_error": scored.measurement.standard_error,
-                "split": scored.measurement.split,
-            }
-            for scored in front_trials(session, search_id)
-        ]
-    return Tagged(tag, schemas.FrontRead(items=items))
+
+    def make(session: Session) -> schemas.FrontRead:
+        return schemas.FrontRead(items=[_point(scored) for scored in front_trials(session, search_id)])
+
+    return _tagged(api, caller, search_id, known, make)
+
+
+def _point(scored: ScoredTrial) -> dict[str, Any]:
+    return {
+        "trial": scored.trial.number,
+        "genotype": scored.trial.genotype,
+        "architecture_id": scored.trial.architecture_id,
+        "macs": scored.trial.macs,
+        "params": scored.trial.params,
+        "box_map": scored.box_map,
+        "standard_error": scored.measurement.standard_error,
+        "split": scored.measurement.split,
+    }
 
 
 def measurements(
@@ -145,23 +165,24 @@ def measurements(
 def events(
     api: ApiState, caller: Caller, search_id: int, after: int, limit: int, known: str | None
 ) -> Tagged[Page[schemas.EventRead]]:
-    with api.database.read_session() as session:
-        tag = _tag(session, caller, search_id)
-        if is_known(known, tag):
-            return Tagged(tag)
-        items = [
-            schemas.EventRead(
-                id=event.id,
-                kind=event.kind,
-                created_at=event.created_at,
-                trial=event.trial_id,
-                job=event.job_id,
-                attempt=event.attempt,
-                data=event.data,
-            )
-            for event in EventRepository(session).of_search(search_id, after=after, limit=limit)
-        ]
-    return Tagged(tag, Page(items=items, next_cursor=cursor_after(items[-1].id if items else None, len(items), limit)))
+    def make(session: Session) -> Page[schemas.EventRead]:
+        rows = EventRepository(session).of_search(search_id, after=after, limit=limit)
+        items = [_event(row) for row in rows]
+        return Page(items=items, next_cursor=cursor_after(items[-1].id if items else None, len(items), limit))
+
+    return _tagged(api, caller, search_id, known, make)
+
+
+def _event(event: Event) -> schemas.EventRead:
+    return schemas.EventRead(
+        id=event.id,
+        kind=event.kind,
+        created_at=event.created_at,
+        trial=event.trial_id,
+        job=event.job_id,
+        attempt=event.attempt,
+        data=event.data,
+    )
 
 
 def read(session: Session, search: Search) -> schemas.SearchRead:

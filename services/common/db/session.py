@@ -15,11 +15,11 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, Executable, create_engine, event, func, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -43,9 +43,10 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
     """An engine for `sqlite:///PATH` or `postgresql+psycopg://...`; keeps `pool_size` connections, opens 10 more."""
     pool = {"pool_size": pool_size, "max_overflow": 10, "pool_timeout": 30}
     if not url.startswith("sqlite"):
-        # A database that was started anew is noticed before a statement is lost in a dead connection.
+        # No ping before each use, which is a round trip: the first statement after the database was started anew fails,
+        # all connections of the pool are thrown away, and whoever asked is told to ask again.
         arguments = {"options": POSTGRES_OPTIONS, "connect_timeout": CONNECT_SECONDS}
-        return create_engine(url, **pool, pool_pre_ping=True, connect_args=arguments)
+        return create_engine(url, **pool, connect_args=arguments)
     engine = create_engine(url, **pool)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -91,6 +92,7 @@ class Database:
         # Rows are changed by UPDATE statements: every SELECT must show what is there now, not what was read before.
         fresh = {"populate_existing": True}
         self._read = sessionmaker(_reading(self.engine), expire_on_commit=False, execution_options=fresh)
+        self._peek = _without_transactions(self.engine)
         self._write = sessionmaker(self.write_engine, expire_on_commit=False, execution_options=fresh)
 
     @contextmanager
@@ -119,6 +121,11 @@ class Database:
         with self._read() as session:
             yield session
 
+    def peek(self, statement: Executable) -> Sequence[Any]:
+        """The rows of one SELECT outside any transaction: one round trip, for what is asked many times a second."""
+        with self._peek.connect() as connection:
+            return connection.execute(statement).all()
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -128,6 +135,11 @@ def _reading(engine: Engine) -> Engine:
     if engine.dialect.name == "sqlite":
         return engine
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _without_transactions(engine: Engine) -> Engine:
+    """SQLite reads without a round trip anyway."""
+    return engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def take_turns(session: Session, *what: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import CursorResult, Update, func, select, update
+from sqlalchemy import CursorResult, Select, Update, func, select, update
 from sqlalchemy.orm import Session
 
 from services.common.db.models import Dataset, Job, JsonDict, Search, SearchTally
@@ -29,6 +29,26 @@ class NewSearch:
     idempotency_key: str | None = None
     cloned_from: int | None = None
     wall_seconds: float | None = None  # the search ends so long after its submission at the latest
+
+
+def revision_of(project_id: int, search_id: int) -> Select[int]:
+    """How often a search has changed; no row where the project has no such search."""
+    return (
+        select(SearchTally.revision)
+        .join(Search, Search.id == SearchTally.search_id)
+        .where(Search.id == search_id, Search.project_id == project_id)
+    )
+
+
+def revisions_of_page(project_id: int, after: int, limit: int) -> Select[int, int]:
+    """(id, revision) of the searches of a page."""
+    return (
+        select(Search.id, SearchTally.revision)
+        .join(SearchTally, SearchTally.search_id == Search.id)
+        .where(Search.project_id == project_id, Search.id > after)
+        .order_by(Search.id)
+        .limit(limit)
+    )
 
 
 class SearchRepository:
@@ -101,26 +121,9 @@ class SearchRepository:
         )
         return [(row[0], row[1]) for row in rows]
 
-    def revision(self, project_id: int, search_id: int) -> int:
-        """How often a search has changed; cheaper than the search."""
-        found = self.session.scalars(
-            select(SearchTally.revision)
-            .join(Search, Search.id == SearchTally.search_id)
-            .where(Search.id == search_id, Search.project_id == project_id)
-        ).one_or_none()
-        if found is None:
-            raise NotFoundError(f"there is no search {search_id}")
-        return found
-
     def revisions(self, project_id: int, *, after: int = 0, limit: int = 100) -> list[tuple[int, int]]:
         """(id, revision) of a page."""
-        rows = self.session.execute(
-            select(Search.id, SearchTally.revision)
-            .join(SearchTally, SearchTally.search_id == Search.id)
-            .where(Search.project_id == project_id, Search.id > after)
-            .order_by(Search.id)
-            .limit(limit)
-        )
+        rows = self.session.execute(revisions_of_page(project_id, after, limit))
         return [(row[0], row[1]) for row in rows]
 
     def _least_share(self, project_id: int, *, without: int = 0) -> float:
