@@ -83,7 +83,8 @@ class Crew:
             }  # fmt: skip
             me = await self.send(client, "register", "/v1/workers", body)
             claim = {"worker": me["id"], "incarnation": "a", "device_class": "cpu", "protocol": PROTOCOL}
-            while time.monotonic() < self.end:
+            # Longer than planned, so that what the last killed ones held is taken back and done too.
+            while time.monotonic() < self.end + 2 * LEASE_SECONDS:
                 reply = await self.send(client, "claim", "/v1/jobs/claim", claim)
                 job = reply["job"] if reply else None
                 if job is None:
