@@ -11,12 +11,14 @@ STAMP := $(VENV)/.installed
 NO_TORCH := .venv-no-torch
 GOLDEN ?= ../shared/golden
 PYTEST_WORKERS ?= 2
+CHAOS_SECONDS ?= 60
+CHAOS_SEED ?=
 
 # One thread per process: results to the last digit, and no fight between processes for the same cores.
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test lint format types imports pytest kill-test golden test-no-torch bench clean
+.PHONY: help install demo test lint format types imports pytest kill-test chaos golden test-no-torch bench up down compose-test clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -60,6 +62,11 @@ pytest: install  ## the tests that need no GPU and end within minutes
 kill-test: install  ## the long kill test: kill -9 at seeded points, same result
 	$(BIN)/python -m pytest tests/e2e -m slow --timeout 3600
 
+# One store after the other; the last line of each says what came out.
+chaos: install  ## whole searches under seeded faults on both stores (CHAOS_SEED=n, CHAOS_SECONDS=60 of faults each)
+	$(BIN)/python -m tests.chaos.run --store sqlite --seconds $(CHAOS_SECONDS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
+	$(BIN)/python -m tests.chaos.run --store postgres --seconds $(CHAOS_SECONDS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
+
 golden: install  ## compare with recorded outputs of the reference code (GOLDEN=DIR)
 	$(BIN)/python -m pytest tests/golden --golden=$(GOLDEN)
 
@@ -72,6 +79,15 @@ test-no-torch: install  ## API and searcher suites in an environment that has no
 
 bench: install  ## measure, beside what the obvious way costs (prints, never fails by time)
 	$(BIN)/python benchmarks/check_coco_size.py
+
+up:  ## server mode by docker compose, on the GPUs where there are some; then see docs/operations.md
+	@deploy/compose.sh up
+
+down:  ## stop server mode; volumes, data and secrets stay
+	@deploy/compose.sh down
+
+compose-test: install  ## a whole search in containers, alone and with every service killed: the same result (25 min)
+	$(BIN)/python -m tests.compose
 
 clean:  ## remove the environments and caches this Makefile made
 	rm -rf $(VENV) $(NO_TORCH) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.support.servers import PostgresServer, RedisServer
+    from tests.support.stores import Store
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RECORDED = REPOSITORY / "tests" / "golden" / "recorded"
@@ -56,6 +60,51 @@ def shared_data_dir() -> Path:
     if not directory.is_dir():
         pytest.skip(f"no folder {directory} with the real data sets")
     return directory
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real Postgres for every test of this process. Who wants to kill it starts one of their own."""
+    from tests.support.servers import started_postgres
+
+    with started_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A new database on it with our newest schema; gone after the test."""
+    url = postgres_server.create()
+    yield url
+    postgres_server.drop(url)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Each kind of database behind the platform: a test that asks for it runs once on each.
+
+    Where the kind cannot matter: `@pytest.mark.parametrize("store", ["sqlite"], indirect=True)`, with the reason.
+    """
+    from tests.support import stores
+
+    if request.param == "postgres":
+        return stores.PostgresStore(request.getfixturevalue("postgres_server"))
+    return stores.Store(stores.migrated_template(tmp_path_factory.mktemp("schema")))
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A real Redis-compatible server for every test of this process. Who wants to kill it starts one of their own."""
+    from tests.support.servers import started_redis
+
+    with started_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """An empty database on it, e.g. as NASDET_BROKER_URL."""
+    return redis_server.create()
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from nasdet_client.cli.check_report import EFFECTS, print_check, print_short_check
-from nasdet_client.cli.options import HomeOption, JsonOption, default_home
+from nasdet_client.cli.connection import connect
+from nasdet_client.cli.options import HomeOption, JsonOption, TokenOption, UrlOption, default_home
 from nasdet_client.cli.output import (
     INTERRUPTED,
     command,
@@ -23,6 +24,7 @@ from nasdet_client.cli.output import (
     say,
     stop_in_order_when_told_to,
 )
+from nasdet_client.cli.upload import upload
 from nasdet_client.errors import CommandError
 from nasdet_client.local.data import (
     Pictures,
@@ -36,6 +38,7 @@ from nasdet_client.local.data import (
 from nasdet_client.local.home import Home
 
 app = typer.Typer(help="Check, convert, split and register datasets.", no_args_is_help=True)
+app.command()(upload)
 
 MOST_CLASSES = 20
 LAYOUTS = "A folder in Pascal VOC, COCO or YOLO format."
@@ -125,14 +128,30 @@ def split(
 @app.command()
 @command
 def register(
-    directory: DirectoryArgument,
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help=f"{LAYOUTS} Without it, --name is one that the platform sees.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="The name for specifications (default: made from the folder's name).")
     ] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a dataset and make it known under a name, which a specification then gives as `dataset: NAME`."""
+    """Check a dataset and make it known under a name, which a specification then gives as `dataset: NAME`.
+
+    A platform elsewhere sees no folder of this machine: --name alone registers one below its data root, and
+    `nasdet data upload DIR` sends one there.
+    """
+    if directory is None:
+        _register_there(name, url, token, home, as_json=as_json)
+        return
+    if url is not None or token is not None:
+        raise CommandError(
+            f"the platform at {url or 'another place'} does not see {directory} of this machine; send it with "
+            "`nasdet data upload DIR`, or leave DIR out to register a folder of its data root by --name"
+        )
     folder = Home(home or default_home())
     with _progress() as progress:
         result = register_directory(directory, folder, name, progress)
@@ -149,6 +168,20 @@ def register(
             f"next: write `dataset: {result['name']}` into SPEC.yaml, then: "
             f"nasdet search submit SPEC.yaml --home {folder.path}"
         )
+
+
+def _register_there(name: str | None, url: str | None, token: str | None, home: Path | None, *, as_json: bool) -> None:
+    """Make a folder below the data root of a platform known to it."""
+    if name is None:
+        raise CommandError("expected a dataset folder, or --name with a name that the platform sees, but got neither")
+    with connect(url, token, home) as client:
+        dataset = client.create_dataset(name)
+        address = client.url
+    if as_json:
+        print_json({"name": name, "platform": address, "dataset": dataset})
+        return
+    say(f"{name} is known to the platform at {address}")
+    say(f"next: write `dataset: {name}` into SPEC.yaml, then: nasdet search submit SPEC.yaml")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from nasdet_client.cli import data, evaluate, importing, predict, search, spaces
+from nasdet_client.cli import data, evaluate, importing, predict, search, spaces, token, worker
 from nasdet_client.cli.options import HomeOption, JsonOption, ThreadsOption, WorkersOption, default_home
 from nasdet_client.cli.output import (
     command,
@@ -37,7 +37,9 @@ app = typer.Typer(
 )
 app.add_typer(search.app, name="search")
 app.add_typer(data.app, name="data")
+app.add_typer(token.app, name="token")
 app.add_typer(spaces.app, name="spaces")
+app.add_typer(worker.app, name="worker")
 app.command(name="cost")(spaces.cost)
 app.command(name="evaluate")(evaluate.evaluate)
 app.command(name="import")(importing.import_checkpoint)
@@ -121,8 +123,12 @@ def run(
 @command
 def up(
     home: HomeOption = None,
-    host: Annotated[str, typer.Option(help="Address to listen on (this machine only).")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the API; 0 takes a free one.")] = 8765,
+    allowed_hosts: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", help="A name or address under which other machines may reach it; repeatable."),
+    ] = None,
     data_directories: Annotated[
         list[Path] | None, typer.Option("--data", help="A dataset's folder to make known; may be repeated.")
     ] = None,
@@ -133,7 +139,15 @@ def up(
     stop_in_order_when_told_to()
     notes = error_console()
     folder = Home(home or default_home())
-    with Embedded(folder, host=host, port=port, workers=workers, threads=threads, notify=notes.print) as platform:
+    with Embedded(
+        folder,
+        host=host,
+        port=port,
+        allowed_hosts=allowed_hosts or (),
+        workers=workers,
+        threads=threads,
+        notify=notes.print,
+    ) as platform:
         for directory in data_directories or []:
             name = folder.register_dataset(directory)
             with platform.client() as client:

@@ -10,27 +10,31 @@ import shutil
 import socket
 import sqlite3
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from nasdet_client.errors import CommandError
+from nasdet_client.local.finding import Finding, Verdict
 from nasdet_client.local.home import HOME_SCHEMA, MINIMUM_FREE_BYTES, Home
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    subject: str
-    verdict: Literal["ok", "warning", "fails"]
-    text: str
-
-    def to_json(self) -> dict[str, str]:
-        return asdict(self)
+from nasdet_client.local.server_mode import ServerMode
 
 
 def examine(home: Path, port: int) -> list[Finding]:
-    """Everything that a run on this machine needs; nothing is changed."""
-    return [_python(), _torch(), _device(), _machine(), _sqlite(), _disk(home), _home(home), _port(port)]
+    """Everything that a run on this machine needs; nothing is changed.
+
+    Where NASDET_* variables make this a process of server mode, that one's needs: an API or a searcher does without
+    torch, and nobody wants the port of `nasdet up`.
+    """
+    server = ServerMode.here()
+    found = [_python(), *_computing(server), _machine(), _sqlite(), _disk(home)]
+    if server.is_given:
+        return [*found, _writable(home) or Finding("home", "ok", f"{home} can be written to"), *server.examine()]
+    return [*found, _home(home), _port(port)]
+
+
+def _computing(server: ServerMode) -> list[Finding]:
+    if server.keeps_the_record and importlib.util.find_spec("torch") is None:
+        return [Finding("torch", "ok", "not here, and not needed: API and searcher do without it, workers have it")]
+    return [_torch(), _device(cuda_wanted=server.wants_cuda)]
 
 
 def _python() -> Finding:
@@ -71,7 +75,7 @@ def _torch() -> Finding:
     return Finding("torch", "ok", pair)
 
 
-def _device() -> Finding:
+def _device(*, cuda_wanted: bool) -> Finding:
     try:
         import torch
     except (ImportError, OSError):
@@ -80,6 +84,13 @@ def _device() -> Finding:
         properties = torch.cuda.get_device_properties(0)
         names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
         return Finding("device", "ok", f"CUDA {torch.version.cuda}: {names}, {properties.total_memory / 2**30:.0f} GiB")
+    if cuda_wanted:
+        return Finding(
+            "device",
+            "fails",
+            "NASDET_DEVICE is cuda, but torch finds no CUDA device; check nvidia-smi and that the container gets the "
+            "GPUs, or use the CPU (docker-compose.cpu.yml)",
+        )
     return Finding(
         "device",
         "warning",
@@ -89,7 +100,7 @@ def _device() -> Finding:
 
 def _machine() -> Finding:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    verdict: Literal["ok", "warning"] = "ok" if memory >= 4 else "warning"
+    verdict: Verdict = "ok" if memory >= 4 else "warning"
     advice = "" if memory >= 4 else "; expected 4 GiB or more, use --workers 1"
     return Finding("machine", verdict, f"{os.cpu_count()} cores, {memory:.0f} GiB of memory{advice}")
 
@@ -116,16 +127,26 @@ def _disk(home: Path) -> Finding:
     return Finding("disk", "ok" if free > 5 * 2**30 else "warning", text)
 
 
-def _home(home: Path) -> Finding:
+def _writable(home: Path) -> Finding | None:
+    """What keeps a process from writing to its home, which may have to be made; none where nothing does."""
     if not home.exists():
         parent = next(folder for folder in home.parents if folder.exists())
         if parent.is_dir() and os.access(parent, os.W_OK):
-            return Finding("home", "ok", f"{home} will be made at the first start")
+            return None
         return Finding("home", "fails", f"{parent} cannot be written to; choose another folder with --home")
     if not home.is_dir():
         return Finding("home", "fails", f"expected a folder, but {home} is a file; choose another one with --home")
     if not os.access(home, os.W_OK):
         return Finding("home", "fails", f"{home} cannot be written to; choose another folder with --home")
+    return None
+
+
+def _home(home: Path) -> Finding:
+    trouble = _writable(home)
+    if trouble is not None:
+        return trouble
+    if not home.exists():
+        return Finding("home", "ok", f"{home} will be made at the first start")
     try:
         schema = Home(home).schema()
     except CommandError as error:

@@ -8,6 +8,7 @@ whose other end only the parent holds.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import secrets
 import signal
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ from nasdet_client.errors import CommandError
 from nasdet_client.local.home import Home
 from nasdet_client.sdk import NasdetClient
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+WORKER_MODULE = "services.worker"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
 HEALTHY_AFTER_S = 10.0  # a child that ran this long starts again at once; one that dies sooner waits longer and longer
@@ -66,17 +67,17 @@ class Embedded:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        allowed_hosts: Sequence[str] = (),
         workers: int | None = None,
         threads: int | None = None,
         notify: Callable[[str], None] = lambda _sentence: None,
     ) -> None:
-        if host not in LOOPBACK:
-            raise CommandError(
-                f"this version listens on this machine only, but --host is {host}; use 127.0.0.1 (the default)"
-            )
+        if not is_loopback(host):
+            _check_open(home, host, allowed_hosts)
         self.home = home
         self._host = host
         self._port = port
+        self._allowed_hosts = tuple(allowed_hosts)
         self._workers = default_workers() if workers is None else workers
         self._threads = default_threads() if threads is None else threads
         self._notify = notify
@@ -106,15 +107,15 @@ class Embedded:
         self._watched, self._held = os.pipe()  # children read the first end; the second closes when this process ends
         os.set_inheritable(self._watched, True)
         port = self._socket.getsockname()[1]
-        self.url = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{port}"
+        self.url = f"http://{_reachable(self._host)}:{port}"
         try:
             self._start_child("api", "services.api", ["--fd", str(self._socket.fileno())], (self._socket.fileno(),))
             self._wait_until_ready()
             self._start_child("searcher", "services.searcher", [])
             for number in range(self._workers):
                 name = f"worker-{number}"
-                arguments = ["--name", name, "--url", self.url, "--threads", str(self._threads)]
-                self._start_child(name, "services.worker", arguments)
+                arguments = ["--name", name, "--url", self.url, "--threads", str(self._threads), "--slots", "1"]
+                self._start_child(name, WORKER_MODULE, arguments)
         except BaseException:
             self.stop()
             raise
@@ -163,6 +164,8 @@ class Embedded:
             "NASDET_PARENT_PIPE": str(self._watched),
             "NASDET_PLATFORM": self._identity,  # what an earlier start held is given back, and nobody is charged
         }
+        if self._allowed_hosts:
+            environment["NASDET_ALLOWED_HOSTS"] = ",".join(self._allowed_hosts)
         with (self.home.logs / f"{child.name}.log").open("ab") as log:
             child.process = subprocess.Popen(
                 [sys.executable, "-m", child.module, *child.arguments],
@@ -203,6 +206,10 @@ class Embedded:
             if status is None:
                 return
             child.process = None
+            if status == 0 and child.module == WORKER_MODULE:  # drained: somebody wanted it to end
+                self._notify(f"{child.name} ended as it was told to")
+                child.restart_at = float("inf")
+                return
             if now - child.started_at > HEALTHY_AFTER_S:
                 child.pause_s = 0.2
             child.restart_at = now + child.pause_s
@@ -213,10 +220,45 @@ class Embedded:
             self._launch(child)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    return host == "localhost" or _has_address(host, "is_loopback")
+
+
+def _has_address(host: str, quality: str) -> bool:
+    try:
+        return bool(getattr(ipaddress.ip_address(host), quality))
+    except ValueError:
+        return False  # a name
+
+
+def _check_open(home: Home, host: str, allowed_hosts: Sequence[str]) -> None:
+    """The API refuses the same; here it is said before anything is started."""
+    if home.token() is None:
+        raise CommandError(
+            f"listening on {host} lets other machines in, and {home.path} has no token yet; "
+            f"run `nasdet up` once without --host, which writes one to {home.token_file}"
+        )
+    if not (allowed_hosts or os.environ.get("NASDET_ALLOWED_HOSTS")) and _has_address(host, "is_unspecified"):
+        raise CommandError(
+            f"nobody could reach the platform on {host}: say with --allow-host NAME under which name or address other "
+            "machines reach this one (may be repeated)"
+        )
+
+
+def _reachable(host: str) -> str:
+    """How this machine's own processes reach what listens on `host`, as part of an address."""
+    if _has_address(host, "is_unspecified"):
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # `::` is no IPv4 address, on every system
     try:
         listener.bind((host, port))
         listener.listen(128)
@@ -224,7 +266,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise CommandError(f"port {port} of {host} is in use; choose another one with --port") from error
-        raise CommandError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from error
+        raise CommandError(
+            f"cannot listen on {host} port {port}: {error.strerror}; choose another --host or --port"
+        ) from error
     listener.set_inheritable(True)
     return listener
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -67,6 +67,17 @@ class NasdetClient:
     def workers(self) -> list[Json]:
         return list(self._pages("/v1/workers"))
 
+    def pause_worker(self, worker_id: int) -> Json:
+        """It finishes the job that it holds and gets no other until `resume_worker`."""
+        return self._json("POST", f"/v1/workers/{worker_id}/pause", repeatable=True)
+
+    def resume_worker(self, worker_id: int) -> Json:
+        return self._json("POST", f"/v1/workers/{worker_id}/resume", repeatable=True)
+
+    def drain_worker(self, worker_id: int, *, now: bool = False) -> Json:
+        """It finishes the job that it holds, or with `now` gives it back uncharged, and ends."""
+        return self._json("POST", f"/v1/workers/{worker_id}/drain", json={"now": now}, repeatable=True)
+
     def spaces(self) -> list[Json]:
         return list(self._pages("/v1/spaces"))
 
@@ -78,6 +89,23 @@ class NasdetClient:
 
     def dataset(self, name: str) -> Json:
         return self._json("GET", f"/v1/datasets/{name}", repeatable=True)
+
+    def dataset_sources(self) -> list[Json]:
+        """Every name that a specification may give as `dataset`."""
+        return list(self._json("GET", "/v1/dataset-sources", repeatable=True)["items"])
+
+    def begin_upload(self, name: str, size: int, sha256: str) -> Json:
+        """The upload of this archive to go on with (`send_archive` does all of it)."""
+        body = {"size": size, "sha256": sha256}
+        return self._json("POST", f"/v1/datasets/{name}/uploads", json=body, repeatable=True)
+
+    def upload(self, upload_id: int) -> Json:
+        return self._json("GET", f"/v1/uploads/{upload_id}", repeatable=True)
+
+    def send_piece(self, upload_id: int, offset: int, data: bytes) -> Json:
+        """Bytes of an archive from `offset` on; ApiError 409 when it goes on elsewhere."""
+        headers = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+        return self._json("PATCH", f"/v1/uploads/{upload_id}", content=data, headers=headers, repeatable=True)
 
     # --- searches -------------------------------------------------------------------------------------------------
 
@@ -152,6 +180,20 @@ class NasdetClient:
 
     def job_log(self, job_id: int) -> str:
         return self._send("GET", f"/v1/jobs/{job_id}/log", repeatable=True).text
+
+    # --- tokens -------------------------------------------------------------------------------------------------------
+
+    def tokens(self) -> list[Json]:
+        """What is known of every token, revoked ones too; never the tokens themselves."""
+        return list(self._pages("/v1/tokens"))
+
+    def create_token(self, name: str, scopes: Sequence[str]) -> Json:
+        """Make a token; `token` in the answer is shown this once. Scopes: read, write, worker, admin."""
+        return self._json("POST", "/v1/tokens", json={"name": name, "scopes": list(scopes)}, repeatable=False)
+
+    def revoke_token(self, token_id: int) -> None:
+        """From now on it opens nothing; once more is no error."""
+        self._send("DELETE", f"/v1/tokens/{token_id}", repeatable=True)
 
     # --- plumbing -------------------------------------------------------------------------------------------------
 

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import structlog
 from fastapi import Depends, Request
-from sqlalchemy.exc import OperationalError
 
+from services.api.requests import facts
 from services.api.state import ApiState
 from services.common.db.models import Token
 from services.common.db.repositories import Owner, TokenRepository
+from services.common.db.session import DATABASE_AWAY
 from services.common.errors import ForbiddenError, UnauthorizedError
 
 MAX_TOKEN_LENGTH = 512
@@ -22,10 +23,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The account behind a request."""
+    """The account behind a request, the token that it came with, and the request's number."""
 
     owner: Owner
     scopes: frozenset[str]
+    token_id: int
+    request_id: str
 
     @property
     def project_id(self) -> int:
@@ -40,13 +43,15 @@ class AccessRule:
 
     def __call__(self, request: Request) -> Caller:
         state: ApiState = request.app.state.api
+        told = facts(request.scope)
         token = _find(state, _bearer(request))
+        told.token, told.account = token.name, token.account_id
         if not self.scopes & set(token.scopes):
             raise ForbiddenError(
                 f"this needs a token with the scope {' or '.join(sorted(self.scopes))}, "
                 f"but '{token.name}' has {', '.join(token.scopes)}"
             )
-        return Caller(Owner(token.project_id, token.account_id), frozenset(token.scopes))
+        return Caller(Owner(token.project_id, token.account_id), frozenset(token.scopes), token.id, told.id)
 
 
 def _bearer(request: Request) -> str:
@@ -54,7 +59,8 @@ def _bearer(request: Request) -> str:
     value = value.strip()
     if scheme.lower() != "bearer" or not value or len(value) > MAX_TOKEN_LENGTH:
         raise UnauthorizedError(
-            "send the header 'Authorization: Bearer TOKEN'; an embedded platform keeps its token in HOME/token"
+            "send the header 'Authorization: Bearer TOKEN'; an embedded platform keeps its token in HOME/token, "
+            "another one's operator makes one with `nasdet token create`"
         )
     return value
 
@@ -75,11 +81,12 @@ def _note_use(state: ApiState, token_id: int) -> None:
     try:
         with state.database.write_session() as session:
             TokenRepository(session).used(token_id, NOTE_USE_SECONDS)
-    except OperationalError as error:  # e.g. a full disk: no reason to refuse a request that only reads
-        log.warning("token.use_not_noted", error=str(error.orig))
+    except DATABASE_AWAY as error:  # e.g. a full disk: no reason to refuse a request that only reads
+        log.warning("token.use_not_noted", error=str(error))
 
 
 Reader = Annotated[Caller, Depends(AccessRule("read"))]
 Writer = Annotated[Caller, Depends(AccessRule("write"))]
 WorkerCaller = Annotated[Caller, Depends(AccessRule("worker"))]
+Admin = Annotated[Caller, Depends(AccessRule("admin"))]
 ReaderOrWorker = Annotated[Caller, Depends(AccessRule("read", "worker"))]

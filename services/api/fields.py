@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 from fastapi import Path, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 MAX_INTEGER = 2**63 - 1
+MAX_ATTEMPT = 2**31 - 1
 MAX_DEPTH = 32
 DIGEST_PATTERN = "^[0-9a-f]{64}$"
+NUL = "\x00"
+NO_NUL = r"^[^\x00]*$"  # a database's text has no place for it
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$"
 
 Item = TypeVar("Item")
 
 
 class Body(BaseModel):
-    """What a client sends: an unknown key is an error, not a silent default."""
+    """What a client sends: an unknown key is an error, not a silent default. No text in it holds a NUL character."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="after")
+    def _without_nul(self) -> Self:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            texts = value if isinstance(value, list) else [value]
+            if any(isinstance(text, str) and NUL in text for text in texts):
+                raise ValueError(f"the text of {name} must not hold a NUL character")
+        return self
 
 
 class Page(BaseModel, Generic[Item]):
@@ -45,9 +57,15 @@ def _check_json(value: dict[str, Any]) -> dict[str, Any]:
             raise ValueError("numbers must be finite")
         elif isinstance(item, int) and abs(item) > MAX_INTEGER:
             raise ValueError("integers must fit into 64 bits")
+        elif isinstance(item, str) and NUL in item:
+            raise ValueError("text must not hold a NUL character")
         elif isinstance(item, str) and not item.isascii():
             item.encode()  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
     return value
+
+
+def _without_nul(text: str) -> str:
+    return text.replace(NUL, "\N{REPLACEMENT CHARACTER}")
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_json)]
@@ -55,9 +73,11 @@ Whole = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
 Identifier = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
-ShortText = Annotated[str, Field(min_length=1, max_length=200)]
-Reason = Annotated[str, Field(max_length=20_000)]
-LogText = Annotated[str, Field(max_length=1 << 20)]
+Attempt = Annotated[int, Field(strict=True, ge=1, le=MAX_ATTEMPT)]
+ShortText = Annotated[str, Field(pattern=NO_NUL, min_length=1, max_length=200)]
+# What a program wrote: kept without its NULs, since an end of a job that is refused for one helps nobody.
+Reason = Annotated[str, AfterValidator(_without_nul), Field(max_length=20_000)]
+LogText = Annotated[str, AfterValidator(_without_nul), Field(max_length=1 << 20)]
 
 PathId = Annotated[int, Path(ge=1, le=MAX_INTEGER)]
 PathDigest = Annotated[str, Path(pattern=DIGEST_PATTERN)]

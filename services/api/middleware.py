@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,22 +10,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.api.problems import problem
 from services.common.errors import BadRequestError, ForbiddenError, PayloadTooLargeError, ServiceError
 
-ALLOWED_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_STREAMED = re.compile(r"^/v1/artifacts/[^/]+$")  # the endpoint counts these bytes itself, as they come
+# The endpoint counts these bytes itself, as they come.
+_STREAMED = re.compile(r"PUT /v1/artifacts/[^/]+|PATCH /v1/uploads/[^/]+")
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9_.-]{1,253})(:[0-9]{1,5})?\Z")
+_SCHEME = re.compile(r"https?://")
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
 
 
 class GuardMiddleware:
-    """Host allow-list (against DNS rebinding), Origin check on unsafe methods, security headers."""
+    """Host allow-list (against DNS rebinding), Origin check on unsafe methods, security headers.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `allowed_hosts` are names and addresses in small letters, IPv6 addresses without brackets.
+    """
+
+    def __init__(self, app: ASGIApp, allowed_hosts: frozenset[str]) -> None:
         self.app = app
+        self.allowed_hosts = allowed_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,27 +47,33 @@ class GuardMiddleware:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = _refusal(scope["method"], Headers(scope=scope))
+        refusal = self._refusal(scope["method"], Headers(scope=scope))
         if refusal is not None:
             await problem(refusal)(scope, receive, send_guarded)
         else:
             await self.app(scope, receive, send_guarded)
 
-
-def _refusal(method: str, headers: Headers) -> ServiceError | None:
-    if _host_name(f"//{headers.get('host', '')}") not in ALLOWED_HOSTS:
-        return BadRequestError("the Host header must name this machine (127.0.0.1 or localhost)")
-    origin = headers.get("origin")
-    if method in _UNSAFE and origin is not None and _host_name(origin) not in ALLOWED_HOSTS:
-        return ForbiddenError("requests of pages from elsewhere are refused (Origin header)")
-    return None
-
-
-def _host_name(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
+    def _refusal(self, method: str, headers: Headers) -> ServiceError | None:
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        host = hosts[0].lower() if len(hosts) == 1 else ""
+        found = _HOST.match(host)
+        if found is None or found["name"].strip("[]") not in self.allowed_hosts:
+            return BadRequestError(
+                "the Host header must name this machine (127.0.0.1, localhost) or one of the allowed hosts; allow "
+                "another name with `nasdet up --allow-host NAME` or in NASDET_ALLOWED_HOSTS"
+            )
+        if method in _UNSAFE and any(not _is_own(origin, host) for origin in origins):
+            return ForbiddenError(
+                "requests of pages from elsewhere are refused: the Origin header must name the same host and port as "
+                "the Host header"
+            )
         return None
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Scheme apart, which a proxy in front may change. `null`, which a page in a sandbox sends, is nobody's own."""
+    scheme = _SCHEME.match(origin.lower())
+    return scheme is not None and origin.lower()[scheme.end() :] == host
 
 
 class BodyLimitMiddleware:
@@ -71,7 +84,7 @@ class BodyLimitMiddleware:
         self.limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (scope["method"] == "PUT" and _STREAMED.match(scope["path"])):
+        if scope["type"] != "http" or _STREAMED.fullmatch(f"{scope['method']} {scope['path']}"):
             await self.app(scope, receive, send)
             return
         received: list[Message] = []

@@ -11,11 +11,11 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from services.common.db.session import is_storage_full
+from services.common.db.session import DATABASE_AWAY, is_storage_full
 from services.common.errors import (
     InvalidRequestError,
     ServiceError,
@@ -114,9 +114,11 @@ def _database_error(request: Request, error: Exception) -> JSONResponse:
     if is_storage_full(error):
         log.error("storage.full", path=request.url.path)
         return problem(StorageFullError(FULL))
-    log.error("database.error", path=request.url.path, exc_info=error)
-    if isinstance(error, OperationalError):
+    if isinstance(error, DATABASE_AWAY):
+        said = str(error.orig if isinstance(error, DBAPIError) else error)
+        log.warning("database.away", path=request.url.path, error=said)
         return problem(UnavailableError("the database did not answer in time; send the request again"))
+    log.error("database.error", path=request.url.path, exc_info=error)
     return problem(ServiceError("the platform failed to serve this request; its log says more"))
 
 
@@ -134,7 +136,7 @@ def _unexpected(request: Request, error: Exception) -> JSONResponse:
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: which refusals its caller must expect, besides those every route has."""
-    everywhere = (400, 401, 403, 422, 500, 503, 507)
+    everywhere = (400, 401, 403, 413, 422, 500, 503, 507)
     content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
     return {
         status: {"description": http.HTTPStatus(status).phrase, "content": content}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -11,6 +12,11 @@ from sqlalchemy.orm import Session
 
 from services.api.artifacts.collector import Collector
 from services.api.artifacts.store import ArtifactStore
+from services.api.datasets.finisher import UploadFinisher
+from services.api.metrics import RequestMetrics
+from services.api.readiness import ReadyChecks
+from services.api.store_metrics import StoreCollector
+from services.api.workers.pace import Pace
 from services.common.db.repositories import JobRepository
 from services.common.db.session import Database
 from services.common.db.types import db_now
@@ -29,6 +35,24 @@ class ApiState:
     database: Database
     store: ArtifactStore
     collector: Collector
+    finisher: UploadFinisher
+
+    @cached_property
+    def ready(self) -> ReadyChecks:
+        """What /readyz asks."""
+        return ReadyChecks(self.settings, self.database)
+
+    @cached_property
+    def metrics(self) -> RequestMetrics:
+        """What /metrics tells on its own port."""
+        metrics = RequestMetrics()
+        metrics.registry.register(StoreCollector(self.database))
+        return metrics
+
+    @cached_property
+    def pace(self) -> Pace:
+        """How often workers send heartbeats."""
+        return Pace(self.settings.lease_seconds)
 
     def jobs(self, session: Session) -> JobRepository:
         return JobRepository(session, lease_seconds=self.settings.lease_seconds, max_crashes=self.settings.max_crashes)

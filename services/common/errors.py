@@ -137,3 +137,11 @@ class SettingError(ServiceError):
 
     slug = "setting"
     title = "A setting cannot be used"
+
+
+class DatabaseAwayError(ServiceError):
+    """The database server does not answer, or does not let this process in."""
+
+    status = 503
+    slug = "database-away"
+    title = "The database is away"

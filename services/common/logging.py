@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import structlog
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+# What must never be in a log: the password of an address, and tokens of ours or of others.
+_SECRETS = (
+    (re.compile(r"(\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@]*):[^\s@]*@"), r"\1:***@"),
+    (re.compile(r"\bnasdet_[A-Za-z0-9_-]{16,}"), "nasdet_***"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 ***"),
+)
+
+
+def redact(text: str) -> str:
+    """The text without passwords in addresses and without access tokens."""
+    for pattern, shown in _SECRETS:
+        text = pattern.sub(shown, text)
+    return text
 
 
 def configure_logging(
@@ -19,8 +35,8 @@ def configure_logging(
 ) -> None:
     """Set structlog and the standard library's logging up once, at the start of a process.
 
-    Records of libraries (uvicorn, alembic) go through the same renderer, so that stderr holds one kind of
-    line.
+    Records of libraries (uvicorn, alembic, celery) go through the same renderer, so that stderr holds one kind of
+    line, and through the same `redact`.
     """
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.types.Processor] = [
@@ -32,7 +48,7 @@ def configure_logging(
     renderer: structlog.types.Processor = (
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            exception_formatter=structlog.dev.plain_traceback,  # no values of local variables in a log
+            exception_formatter=structlog.dev.plain_traceback,  # tracebacks come as text already
         )
         if as_text
         else structlog.processors.JSONRenderer()
@@ -43,7 +59,8 @@ def configure_logging(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *([] if as_text else [structlog.processors.format_exc_info]),
+                structlog.processors.format_exc_info,
+                _without_secrets,
                 renderer,
             ],
         )
@@ -51,7 +68,8 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(LEVELS[level])
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for library in ("alembic", "httpx", "httpcore"):  # a line for each request, with its query
+        logging.getLogger(library).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -71,3 +89,22 @@ class _ServiceName:
     ) -> structlog.types.EventDict:
         event["service"] = self.service
         return event
+
+
+def _without_secrets(
+    _logger: structlog.types.WrappedLogger, _method: str, event: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    return {key: _redacted(value) for key, value in event.items()}
+
+
+def _redacted(value: Any) -> Any:
+    """Text at any depth; what JSON cannot write becomes text here already, as it would in the renderer."""
+    if isinstance(value, str):
+        return redact(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _redacted(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_redacted(inner) for inner in value]
+    return redact(repr(value))

@@ -5,6 +5,8 @@ No other module reads the environment (the parent's pipe in parent_watch.py come
 
 from __future__ import annotations
 
+import re
+import socket
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -15,8 +17,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from services.common.errors import SettingError
 
 PROTOCOL = 2  # what worker and API say to each other; raised with every incompatible change
+PROTOCOL_HEADER = "Nasdet-Protocol"  # every request of a worker carries it
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def host_name() -> str:
+    """The name of this machine, as far as it may be a worker's name."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip(".-")
+    return name[:180] or "worker"
 
 
 class HomeSettings(BaseSettings):
@@ -27,6 +36,7 @@ class HomeSettings(BaseSettings):
     home: Path
     database_url: str | None = None  # default: SQLite in the home
     database_password_file: Path | None = None  # a secret is a file: variables show up in listings and logs
+    database_wait_seconds: Annotated[float, Field(ge=0, le=3600)] = 60.0  # at start, for a database server that is away
     broker_url: str | None = None  # Celery's broker, which rings for jobs; none: workers look by themselves
     broker_password_file: Path | None = None
     data_root: Path | None = None  # each folder in it is a dataset of its name; mounted alike in every worker
@@ -91,6 +101,9 @@ class ApiSettings(HomeSettings):
     threads: Annotated[int, Field(ge=2, le=200)] = 40  # of sync endpoints; the pool is of the same size
     max_body: Annotated[int, Field(ge=1024)] = 16 << 20  # bytes of a JSON body
     max_artifact: Annotated[int, Field(ge=1024)] = 8 << 30  # bytes of one artifact
+    max_archive: Annotated[int, Field(ge=1024)] = 200 << 30  # bytes of one dataset's archive
+    max_chunk: Annotated[int, Field(ge=1024)] = 64 << 20  # bytes of an archive that one request may bring
+    unfinished_seconds: Annotated[float, Field(gt=0)] = 7 * 86400.0  # how long a dataset's upload may take
     upload_seconds: Annotated[float, Field(gt=0)] = 3600.0  # how long an artifact nobody uses is kept
     collect_seconds: Annotated[float, Field(gt=0)] = 60.0  # between looks for files nobody needs
 
@@ -102,7 +115,9 @@ class SearcherSettings(HomeSettings):
 
 
 class WorkerSettings(HomeSettings):
-    name: Annotated[str, Field(min_length=1, max_length=200)] = "worker-0"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", max_length=180)] = Field(
+        default_factory=host_name  # with several slots -0, -1, … is added
+    )
     url: str = "http://127.0.0.1:8765"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     slots: Annotated[int, Field(ge=1, le=64)] | None = None  # executors: one per GPU, or so many on the CPU

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from services.common.db.repositories import EventRepository, JobRepository, Owner, SearchRepository
+from services.common.alive import SignOfLife
+from services.common.db.repositories import EventRepository, JobRepository, Owner, SearchRepository, WorkerRepository
 from services.common.db.session import Database
 from services.common.db.states import SearchState
 from services.common.settings import SearcherSettings
+from services.searcher.doorbell import Doorbell
 from services.searcher.reaper import reap
 from services.searcher.stages import step
 
 log = structlog.get_logger()
 
+FORGET_EVERY_SECONDS = 5.0
 STEP_FAILURES = 3  # one may be an accident of the moment; after so many in a row the search itself is the cause
 
 
@@ -26,16 +30,29 @@ class Searcher:
     def __init__(self, database: Database, settings: SearcherSettings) -> None:
         self.database = database
         self.settings = settings
+        self._forget_at = 0.0
         self._failures: Counter[int] = Counter()  # steps of a search that failed in a row
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set. A database that is away or full is waited for."""
+        doorbell = self._doorbell()
+        if doorbell is not None:
+            doorbell.start()
+        sign = SignOfLife(self.settings.home)
         while not stop.is_set():
+            sign.beat()
             try:
                 self.round()
             except OperationalError as error:
                 log.error("searcher.database", error=str(error.orig))
             stop.wait(self.settings.poll_seconds)
+        if doorbell is not None:
+            doorbell.stop()
+
+    def _doorbell(self) -> Doorbell | None:
+        """Where there is a broker; Celery is imported then only."""
+        url = self.settings.resolved_broker_url
+        return None if url is None else Doorbell(self.database, self.settings, url)
 
     def round(self) -> None:
         """Every running search once."""
@@ -51,6 +68,18 @@ class Searcher:
             )
         if reaped:
             log.warning("jobs.reaped", jobs=list(reaped))
+        self._forget_workers()
+
+    def _forget_workers(self) -> None:
+        """Now and then: who was not heard of for long is listed no more, and registers anew when it is back."""
+        now = time.monotonic()
+        if now < self._forget_at:
+            return
+        self._forget_at = now + FORGET_EVERY_SECONDS
+        with self.database.write_session() as session:
+            forgotten = WorkerRepository(session).forget(self.settings.forget_seconds)
+        if forgotten:
+            log.warning("workers.forgotten", workers=forgotten)
 
     def _step(self, search_id: int) -> None:
         try:

@@ -35,7 +35,10 @@ def supernet_key(description: JsonDict) -> str:
 
 
 def check_payload(step: StepContext) -> JsonDict:
-    return {"dataset": step.specification.dataset, "seed": step.search.seed}
+    """An uploaded dataset is checked, and from then on read, in the archive that it has now."""
+    archive = step.datasets.archive_for_check(step.search.dataset_id)
+    payload: JsonDict = {"dataset": step.specification.dataset, "seed": step.search.seed}
+    return payload if archive is None else {**payload, "archive": archive}
 
 
 def train_supernet_payload(step: StepContext, supernet: Supernet, role: str) -> JsonDict:
@@ -84,7 +87,9 @@ def _start(supernet: Supernet, genotype: Sequence[int]) -> JsonDict:
 
 def _common(step: StepContext, space: Any, recipe: Any) -> JsonDict:
     version = step.version
+    archive = {} if version.archive is None else {"archive": version.archive}
     return {
+        **archive,
         "dataset": step.specification.dataset,
         "dataset_version": version.digest,
         "manifest": version.manifest,

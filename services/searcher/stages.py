@@ -43,12 +43,14 @@ def step(session: Session, search_id: int, *, lease_seconds: float = 30.0) -> No
 def _lock(session: Session, search_id: int) -> Search | None:
     """Hold the search's row until the end of the transaction; None when it has ended or another step holds it.
 
-    SQLite has one writer, which has been us since the transaction began; elsewhere it is a row lock.
+    SQLite has one writer, which has been us since the transaction began; elsewhere it is a row lock. `key_share`, here
+    and wherever rows are locked, lets others write rows that point to this one: an event of the search is written by a
+    transaction that holds the search's tally already, for which this one waits when it settles.
     """
     locked = (
         select(Search)
         .where(Search.id == search_id, Search.state == SearchState.RUNNING)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
         .execution_options(populate_existing=True)
     )
     return session.scalars(locked).one_or_none()

@@ -1,4 +1,4 @@
-"""`python -m services.worker --home DIR --name worker-0 --url http://127.0.0.1:PORT [--threads N]`."""
+"""`python -m services.worker --home DIR --name worker-0 --url http://127.0.0.1:PORT [--threads N] [--slots N]`."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ def read_settings(arguments: list[str] | None = None) -> WorkerSettings:
     """Arguments win over NASDET_* variables. Unless told otherwise a worker computes with half of the
     cores."""
     parser = argparse.ArgumentParser(
-        prog="python -m services.worker", description="One worker: supervisor and executor."
+        prog="python -m services.worker", description="One worker: a supervisor, and an executor for each device."
     )
     parser.add_argument("--home", type=Path, help="folder of the installation")
     parser.add_argument("--name", help="name of this worker; one of a name at a time")
     parser.add_argument("--url", help="address of the API")
     parser.add_argument("--threads", type=int, help="threads of the executor; part of what repeats a result")
     parser.add_argument("--device", help="auto, cpu or cuda")
+    parser.add_argument("--slots", type=int, help="executors: at most one per GPU, or so many on the CPU")
+    parser.add_argument("--broker", dest="broker_url", help="address of Celery's broker; none: the worker polls")
+    parser.add_argument("--token-file", dest="worker_token_file", type=Path, help="file with the worker's token")
+    parser.add_argument("--data-root", type=Path, help="folder of the datasets, mounted alike on every machine")
     given = {key: value for key, value in vars(parser.parse_args(arguments)).items() if value is not None}
     settings = WorkerSettings(**given)
     if "threads" in settings.model_fields_set:

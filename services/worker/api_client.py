@@ -15,12 +15,14 @@ from typing import Any, Self
 
 import httpx
 
+from services.common.settings import PROTOCOL, PROTOCOL_HEADER
 from services.worker.errors import (
     ApiRefusedError,
     ApiUnreachableError,
     ProtocolRefusedError,
     StaleAttemptError,
 )
+from services.worker.transfers import Patience, download, upload
 
 FIRST_WAIT_SECONDS = 0.2
 LONGEST_WAIT_SECONDS = 3.0
@@ -59,7 +61,7 @@ class ApiClient:
         self._on_wait = on_wait
         self._http = httpx.Client(
             base_url=url,
-            headers={"Authorization": f"Bearer {token}"},
+            headers={"Authorization": f"Bearer {token}", PROTOCOL_HEADER: str(PROTOCOL)},
             timeout=httpx.Timeout(request_seconds, connect=5.0),
             transport=transport,
             trust_env=False,  # a proxy between the worker and the API of its own machine helps nobody
@@ -79,10 +81,17 @@ class ApiClient:
     def register(self, body: Mapping[str, Any]) -> Json:
         return self._post("/v1/workers", body)
 
-    def claim(self, body: Mapping[str, Any]) -> Json | None:
-        """The job the server chose for us, or none."""
-        job: Json | None = self._post("/v1/jobs/claim", body)["job"]
-        return job
+    def claim(self, body: Mapping[str, Any]) -> Json:
+        """`job`, the one the server chose for us, or none; and `directive`: work, hold (no job for now) or end.
+
+        Raises StaleAttemptError when the API does not know this worker any more: register again.
+        """
+        return self._post("/v1/jobs/claim", body)
+
+    def goodbye(self, worker_id: int, incarnation: str, *, patience_seconds: float | None = None) -> None:
+        """This worker ends: it is not listed any more, and what it still held is queued again."""
+        query = {"incarnation": incarnation}
+        self._request("DELETE", f"/v1/workers/{worker_id}", params=query, patience_seconds=patience_seconds)
 
     # jobs we hold; all raise StaleAttemptError once they are not ours any more
 
@@ -115,6 +124,30 @@ class ApiClient:
         headers = {"Content-Type": "application/octet-stream"}
         self._request("PUT", f"/v1/artifacts/{digest}", content=data, headers=headers)
         return digest
+
+    def put_file(self, file: Path, tick: Callable[[], object] = lambda: None) -> str:
+        """Like `put_artifact`, streamed from a file."""
+        patience = self._new_patience(f"PUT /v1/artifacts of {file.name}")
+        return upload(self._http, file, patience=patience, away=_AWAY, accepted=_accepted, tick=tick)
+
+    def download(
+        self, digest: str, place: Path, room: Callable[[int], None], tick: Callable[[], object] = lambda: None
+    ) -> None:
+        """Stream an artifact to a new file; a transfer that is cut off goes on. `room` is told its size first.
+
+        Raises ApiRefusedError when it is not there, or when what came is something else.
+        """
+        patience = self._new_patience(f"GET /v1/artifacts/{digest}")
+        download(self._http, digest, place, patience=patience, away=_AWAY, accepted=_accepted, room=room, tick=tick)
+
+    def _new_patience(self, what: str) -> Patience:
+        return Patience(
+            f"{what} from the API at {self._http.base_url}",
+            self._patience,
+            first_wait=FIRST_WAIT_SECONDS,
+            longest_wait=LONGEST_WAIT_SECONDS,
+            on_wait=self._on_wait,
+        )
 
     def get_artifact(self, digest: str) -> bytes:
         """Raises ApiRefusedError when it is not there, or when what came is something else."""

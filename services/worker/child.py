@@ -26,13 +26,21 @@ class ExecutorChild:
     the pipe and exits.
     """
 
-    def __init__(self, configuration: Mapping[str, Any], *, threads: int, log_tail: int) -> None:
+    def __init__(
+        self,
+        configuration: Mapping[str, Any],
+        *,
+        threads: int,
+        log_tail: int,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` is added to ours: what has to be there before Python starts, such as which GPU it sees."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "services.worker.executor"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=executor_environment(threads),
+            env={**executor_environment(threads), **(environment or {})},
             start_new_session=True,
         )
         stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr

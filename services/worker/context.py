@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.worker.errors import JobStoppedError, StaleAttemptError
+from services.worker.artifact_cache import ArtifactCache, Held
+from services.worker.errors import JobStoppedError, StaleAttemptError, WorkerError
 from services.worker.resident import Resident
 from services.worker.work import JobRequest, TrialOutcome, TrialRequest
 
@@ -26,6 +27,9 @@ class JobApi(Protocol):
     def save_checkpoint(self, job_id: int, *, attempt: int, digest: str, step: int) -> None: ...
     def put_artifact(self, data: bytes) -> str: ...
     def get_artifact(self, digest: str) -> bytes: ...
+    def download(
+        self, digest: str, place: Path, room: Callable[[int], None], tick: Callable[[], object] = ...
+    ) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class ExecutorFacts:
     device: str  # cpu or cuda
     threads: int
     checkpoint_seconds: float
+    data_root: Path | None = None
 
 
 class JobContext:
@@ -49,12 +54,15 @@ class JobContext:
         facts: ExecutorFacts,
         resident: Resident,
         send_progress: Callable[[int, Mapping[str, Any]], None],
+        cache: ArtifactCache | None = None,
     ) -> None:
+        """Without a `cache`, artifacts are fetched anew each time, and archives cannot be unpacked."""
         self.job = job
         self.api = api
         self.facts = facts
         self.resident = resident
         self._send_progress = send_progress
+        self._cache = cache
         self._shown: dict[str, Any] = {}
         self._counter = 0
         self._reported_at = 0.0
@@ -109,8 +117,28 @@ class JobContext:
         return self.api.put_artifact(data)
 
     def get_artifact(self, digest: str) -> bytes:
+        """Something small, or something that is needed once."""
         self.check()
         return self.api.get_artifact(digest)
+
+    def cached_artifact(self, digest: str) -> bytes:
+        """Something that other jobs on this machine are likely to need, too."""
+        self.check()
+        if self._cache is None:
+            return self.api.get_artifact(digest)
+        return self._cache.read(digest, self._download, self.tick)
+
+    def unpacked(self, digest: str, *, verify: bool = False) -> Held:
+        """The folder of an uploaded archive; it stays as long as the returned object lives. See ArtifactCache.tree."""
+        self.check()
+        if self._cache is None:
+            raise WorkerError(
+                "an archive is needed, but this worker has no cache to unpack it in; set NASDET_CACHE_BYTES"
+            )
+        return self._cache.tree(digest, self._download, self.tick, verify=verify)
+
+    def _download(self, digest: str, place: Path, room: Callable[[int], None]) -> None:
+        self.api.download(digest, place, room, self.tick)
 
 
 def _finite(value: Any) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 
 from nasdet_core.errors import NasDetError
 from services.worker.api_client import ApiClient
+from services.worker.artifact_cache import ArtifactCache
 from services.worker.channel import Message, MessageWriter, read_messages
 from services.worker.context import ExecutorFacts, JobContext
 from services.worker.errors import JobStoppedError, StaleAttemptError
@@ -60,6 +61,7 @@ class Executor:
         self._stopped: set[tuple[int, int]] = set()  # asked to stop, perhaps before they were begun
         self._lock = threading.Lock()
         self._resident = Resident()
+        self._cache: ArtifactCache | None = None
 
     def prepare(self, configuration: Message) -> None:
         """The slow part: import what the jobs need, find the device, say that we are ready."""
@@ -70,7 +72,11 @@ class Executor:
             device=device,
             threads=configuration["threads"],
             checkpoint_seconds=configuration["checkpoint_seconds"],
+            data_root=None if configuration.get("data_root") is None else Path(configuration["data_root"]),
         )
+        cache_bytes: int | None = configuration.get("cache_bytes")
+        if cache_bytes is not None:
+            self._cache = ArtifactCache(self._facts.home / "cache", cache_bytes)
         if "torch" in sys.modules:
             from nasdet_core.training.determinism import set_deterministic
 
@@ -98,7 +104,12 @@ class Executor:
             self._answer(job, "progress", counter=counter, progress=dict(shown))
 
         context = JobContext(
-            job, api=self._api, facts=self._facts, resident=self._resident, send_progress=send_progress
+            job,
+            api=self._api,
+            facts=self._facts,
+            resident=self._resident,
+            send_progress=send_progress,
+            cache=self._cache,
         )
         with self._lock:
             self._current = context

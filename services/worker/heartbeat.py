@@ -11,11 +11,9 @@ from typing import Any, Self
 import structlog
 
 from nasdet_core.errors import NasDetError
-from services.worker.api_client import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, ApiClient
+from services.worker.api_client import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, ApiClient, Json
 from services.worker.errors import StaleAttemptError
 from services.worker.log_ring import LogRing
-
-NEWS_SECONDS = 2.0  # progress is shown this often, also where a lease is long
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -26,11 +24,15 @@ class HeldJob:
 
     id: int
     attempt: int
-    lease_seconds: float
+    heartbeat_seconds: float  # as the API said last
     started_at: float = field(default_factory=time.monotonic)
     counter: int = 0
     progress: dict[str, Any] = field(default_factory=dict)
     moved_at: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def claimed(cls, job: Json) -> HeldJob:
+        return cls(id=job["id"], attempt=job["attempt"], heartbeat_seconds=job["heartbeat_seconds"])
 
     def note(self, counter: int, progress: dict[str, Any]) -> None:
         if counter != self.counter:
@@ -46,7 +48,10 @@ class HeldJob:
 
 
 class Heartbeat:
-    """Sends one every third of the lease, more often when there is news. A context manager around a job."""
+    """Sends one as often as the API says, news or not: its reply is how a job hears that it should stop.
+
+    A context manager around a job.
+    """
 
     def __init__(self, client: ApiClient, held: HeldJob, log: LogRing) -> None:
         self._client = client
@@ -54,8 +59,9 @@ class Heartbeat:
         self._log = log
         self._ended = threading.Event()
         self._sent_log = 0
-        self._sent_counter = 0
+        self._context = structlog.contextvars.get_contextvars()
         self.cancelled = False
+        self.release = False  # somebody wants this worker to leave now
         self.lost: StaleAttemptError | None = None
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -74,15 +80,10 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
-        interval = self._held.lease_seconds / 3
-        sent_at = time.monotonic()
-        pause = min(interval, NEWS_SECONDS)
+        structlog.contextvars.bind_contextvars(**self._context)
+        pause = self._held.heartbeat_seconds
         failures = 0
         while not self._ended.wait(pause):
-            news = self._held.counter != self._sent_counter
-            if not news and time.monotonic() - sent_at + NEWS_SECONDS < interval:
-                pause = min(interval, NEWS_SECONDS)
-                continue
             try:
                 self._send()
             except StaleAttemptError as error:
@@ -90,22 +91,23 @@ class Heartbeat:
                 return
             except NasDetError as error:
                 if failures == 0:
-                    log.warning("heartbeat.lost", job=self._held.id, attempt=self._held.attempt, reason=str(error))
+                    log.warning("heartbeat.lost", reason=str(error))
                 pause = min(FIRST_WAIT_SECONDS * 2**failures, LONGEST_WAIT_SECONDS)
                 failures = min(failures + 1, 8)
             else:
-                sent_at, failures = time.monotonic(), 0
-                pause = min(interval, NEWS_SECONDS)
+                pause, failures = self._held.heartbeat_seconds, 0
 
     def _send(self) -> None:
-        counter, written = self._held.counter, self._log.written()
+        written = self._log.written()
         body: dict[str, Any] = {
             "attempt": self._held.attempt,
-            "counter": counter,
+            "counter": self._held.counter,
             "progress": self._held.progress,
         }
         if written != self._sent_log:
             body["log"] = self._log.text()
         reply = self._client.heartbeat(self._held.id, body, patience_seconds=0)
-        self._sent_counter, self._sent_log = counter, written
+        self._sent_log = written
+        self._held.heartbeat_seconds = float(reply["heartbeat_seconds"])
+        self.release = self.release or bool(reply["release"])
         self.cancelled = self.cancelled or bool(reply["cancel"])

@@ -291,7 +291,7 @@ class ControlContract:
         self, database: Database, rows: Rows, worker: int
     ) -> None:
         self.evaluations(database, rows, 3)
-        failed = {"state": "failed", "reason": "broken", "value": None, "measurements": [], "seconds": {}}
+        failed: dict[str, object] = {"state": "failed", "reason": "broken", "value": None, "measurements": [], "seconds": {}}
         for _ in range(3):
             job = self.claim(database, worker)
             assert job is not None

@@ -16,6 +16,7 @@ from nasdet_client.local.embedded import Embedded
 from nasdet_client.local.home import Home
 from nasdet_client.sdk import NasdetClient
 from nasdet_client.sdk.client import FINISHED_STATES
+from services.common.settings import PROTOCOL, PROTOCOL_HEADER
 from tests.support.processes import children, kill
 
 Json = dict[str, Any]
@@ -212,5 +213,6 @@ def end_as_zombie(platform: Embedded) -> None:
             "measurements": [],
         }
         url = f"{platform.url}/v1/jobs/{job['id']}/done"
-        reply = httpx.post(url, json=body, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=30)
+        headers = {"Authorization": f"Bearer {token}", PROTOCOL_HEADER: str(PROTOCOL)}
+        reply = httpx.post(url, json=body, headers=headers, trust_env=False, timeout=30)
         assert reply.status_code == 409, (job, reply.text)

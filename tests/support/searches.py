@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import update
@@ -86,10 +85,9 @@ class Installation:
         self.search_id = 0
 
     @property
-    def path(self) -> Path:
-        database = self.database.engine.url.database
-        assert database is not None
-        return Path(database)
+    def url(self) -> str:
+        """Of its database, for whoever wants connections of their own."""
+        return self.database.engine.url.render_as_string(hide_password=False)
 
     def submit(self, **changes: Any) -> int:
         body = {**SPEC, **changes}
@@ -211,7 +209,7 @@ class FakeWorker:
             yield from self._evaluate(job)
             self._done(job, WorkState.SUCCEEDED, {})
         elif job.kind is JobKind.CHECK_DATASET:
-            self._done(job, WorkState.SUCCEEDED, self._checked())
+            self._done(job, WorkState.SUCCEEDED, self._checked(job))
         elif job.kind is JobKind.TRAIN_SUPERNET:
             measured = [measurement(0.36, "val")] if job.payload["role"] == "baseline" else []
             self._done(job, WorkState.SUCCEEDED, {"weights": self._weights(job)}, measured)
@@ -250,10 +248,11 @@ class FakeWorker:
         with self.database.write_session() as session:
             JobRepository(session).done(job.id, job.attempt, outcome, result, reason, measurements=measured or [])
 
-    def _checked(self) -> JsonDict:
+    def _checked(self, job: Job) -> JsonDict:
         return {
             "digest": digest_of("dataset"),
             "manifest": self._upload("manifest"),
+            "archive": job.payload.get("archive"),
             "class_names": CLASSES,
             "splits": {"train": 100, "search": 40, "report": 40},
             "split_names": {"search": "val", "report": "test"},

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sqlalchemy import update
+from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
 from services.common.db.migrations import upgrade
@@ -30,6 +33,9 @@ from services.common.db.session import Database
 from services.common.db.states import JobKind
 from services.common.db.types import db_now
 
+if TYPE_CHECKING:
+    from tests.support.servers import PostgresServer
+
 
 def migrated_template(folder: Path) -> Path:
     """One migrated SQLite file, to be copied: a migration for each test would cost more than the test."""
@@ -45,6 +51,46 @@ def migrated_template(folder: Path) -> Path:
 def copied_database(template: Path, path: Path) -> Database:
     shutil.copyfile(template, path)
     return Database(f"sqlite:///{path}")
+
+
+class Store:
+    """A kind of database that the platform runs on; makes as many as tests want."""
+
+    kind = "sqlite"
+
+    def __init__(self, template: Path) -> None:
+        self._template = template
+
+    def url(self, folder: Path, *, migrated: bool = True) -> str:
+        """Of a new database without rows. SQLite: a file of an installation's name in `folder`."""
+        if migrated:
+            shutil.copyfile(self._template, folder / "nasdet.db")
+        return f"sqlite:///{folder / 'nasdet.db'}"
+
+    def drop(self, url: str) -> None:
+        """Delete it, whoever is connected; a file goes with its folder."""
+
+    @contextmanager
+    def database(self, folder: Path, *, migrated: bool = True) -> Iterator[Database]:
+        """A new database, gone afterwards."""
+        url = self.url(folder, migrated=migrated)
+        database = Database(url)
+        yield database
+        database.close()
+        self.drop(url)
+
+
+class PostgresStore(Store):
+    kind = "postgres"
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+
+    def url(self, folder: Path, *, migrated: bool = True) -> str:  # noqa: ARG002
+        return self._server.create(migrated=migrated)
+
+    def drop(self, url: str) -> None:
+        self._server.drop(url)
 
 
 def digest_of(text: str) -> str:
@@ -177,3 +223,12 @@ def revision(session: Session, search_id: int) -> int:
     search = session.get(Search, search_id, populate_existing=True)
     assert search is not None
     return search.revision
+
+
+def forbid_inserts(session: Session, table: str) -> None:
+    """Every INSERT into the table fails from now on; `table` is a name of ours."""
+    if session.get_bind().dialect.name == "sqlite":
+        body = "BEGIN SELECT RAISE(ABORT, 'planted'); END"
+        session.execute(text(f"CREATE TRIGGER planted BEFORE INSERT ON {table} {body}"))
+        return
+    session.execute(text(f"ALTER TABLE {table} ADD CONSTRAINT planted CHECK (false) NOT VALID"))

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 from sqlalchemy import select
@@ -85,9 +85,9 @@ class WorkerPlatform:
         self._searches = 0
         (home / "logs").mkdir(parents=True, exist_ok=True)
 
-    def __enter__(self) -> WorkerPlatform:
+    def __enter__(self) -> Self:
         self.start_api()
-        self.database = Database(f"sqlite:///{self.home / 'nasdet.db'}")
+        self.database = Database(self._environment.get("NASDET_DATABASE_URL", f"sqlite:///{self.home / 'nasdet.db'}"))
         with self.database.write_session() as session:
             self.owner = TokenRepository(session).ensure_owner("tester")
             self.dataset_id = DatasetRepository(session).get_or_create(self.owner, "planted")[0].id

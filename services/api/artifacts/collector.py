@@ -1,8 +1,8 @@
 """Frees the files that nothing refers to: replaced checkpoints, uploads that nobody used.
 
-Rows go first, in one transaction; files after it, in a second one that looks again whether the row is still
-absent. An upload publishes its file inside its own transaction, so the two can never cross: a row always
-has its file.
+Rows go first, in one transaction; the file after it, in a second one that looks again whether the row is still
+absent. Both, and whoever uploads or uses an artifact, take turns by its digest: a row always has its file. Several API
+processes may collect at once.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.api.artifacts.store import ArtifactStore
 from services.common.db.repositories import ArtifactRepository
 from services.common.db.session import Database
+from services.common.errors import ServiceError
 
 log = structlog.get_logger()
 
@@ -59,36 +60,46 @@ class Collector:
     def _try(self, work: Callable[[], object]) -> None:
         try:
             work()
-        except (SQLAlchemyError, OSError) as error:  # a full disk or a busy database: the next look may succeed
+        except (SQLAlchemyError, OSError, ServiceError) as error:  # a full disk, a database or a store that is away
             log.warning("artifacts.not_collected", error=str(error))
 
     def collect(self) -> list[str]:
         """One look; returns the digests whose files were removed."""
         removed: list[str] = []
-        while True:
-            with self.database.write_session() as session:
-                artifacts = ArtifactRepository(session)
-                artifacts.drop_old_uploads(self.upload_seconds)
-                forgotten = artifacts.forget_unreferenced(BATCH)
-            removed += self._remove_absent(forgotten)
-            if len(forgotten) < BATCH:
-                return removed
+        with self.database.write_session() as session:
+            ArtifactRepository(session).drop_old_uploads(self.upload_seconds)
+        while not self._stopped:
+            with self.database.read_session() as session:
+                candidates = ArtifactRepository(session).unreferenced(BATCH)
+            for digest in candidates:
+                with self.database.write_session() as session:
+                    forgotten = ArtifactRepository(session).forget(digest)
+                if forgotten:
+                    removed += self._remove_absent([digest])
+            if len(candidates) < BATCH:
+                break
+        return removed
 
     def remove_orphans(self) -> list[str]:
         """Files without a row: left by a kill between the two transactions, or by an upload that was not committed."""
         removed: list[str] = []
         digests = self.store.digests()
-        while batch := list(islice(digests, BATCH)):
-            removed += self._remove_absent(batch)
+        while not self._stopped and (batch := list(islice(digests, BATCH))):
+            with self.database.read_session() as session:
+                absent = ArtifactRepository(session).absent(batch)
+            removed += self._remove_absent(absent)
         return removed
 
     def _remove_absent(self, digests: Sequence[str]) -> list[str]:
-        if not digests:
-            return []
-        with self.database.write_session() as session:
-            absent = ArtifactRepository(session).absent(digests)
-            for digest in absent:
+        """Remove the files of those that still have no row, each in a transaction of its own."""
+        removed: list[str] = []
+        for digest in digests:
+            with self.database.write_session() as session:
+                artifacts = ArtifactRepository(session)
+                artifacts.take_turns(digest)
+                if not artifacts.absent([digest]):
+                    continue
                 self.store.remove(digest)
-        for digest in absent:
             log.info("artifact.removed", digest=digest)
-        return absent
+            removed.append(digest)
+        return removed

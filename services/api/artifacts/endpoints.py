@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from services.api.access import ReaderOrWorker, WorkerCaller
 from services.api.artifacts import service
+from services.api.artifacts.draft import CHUNK, Draft
 from services.api.artifacts.schemas import ArtifactRead
-from services.api.artifacts.store import CHUNK, Draft
 from services.api.fields import PathDigest
 from services.api.problems import refusals
 from services.api.state import Api
@@ -20,8 +21,14 @@ from services.common.errors import PayloadTooLargeError
 
 router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
 
+_FROM = re.compile(r"bytes=([0-9]{1,18})-\Z")
+RangeHeader = Annotated[
+    str | None, Header(alias="Range", max_length=200, description="bytes=N-: what follows byte N; others are ignored")
+]
+_CONTENT = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
-@router.put("/{digest}", responses=refusals(413))
+
+@router.put("/{digest}", responses={201: {"model": ArtifactRead, "description": "it is new"}, **refusals(413)})
 async def put_artifact(
     digest: PathDigest, request: Request, response: Response, api: Api, caller: WorkerCaller
 ) -> ArtifactRead:
@@ -51,20 +58,32 @@ async def _receive(request: Request, draft: Draft, limit: int) -> None:
     await run_in_threadpool(draft.write, bytes(waiting))
 
 
-@router.head("/{digest}", responses=refusals(404))
+@router.head("/{digest}", responses=refusals(404), response_class=Response)
 def head_artifact(digest: PathDigest, api: Api, caller: ReaderOrWorker) -> Response:
     """Whether it is there. To a worker it is kept as if it had just been uploaded, so that it may be used next."""
     artifact = service.look_up(api, caller, digest)
     return Response(headers={"Content-Length": str(artifact.size), "ETag": f'"{digest}"'})
 
 
-@router.get("/{digest}", responses=refusals(404), response_class=StreamingResponse)
-def get_artifact(digest: PathDigest, api: Api, caller: ReaderOrWorker) -> StreamingResponse:
-    """The bytes."""
+@router.get(
+    "/{digest}",
+    responses={**refusals(404), 206: {"description": "Partial Content", "content": _CONTENT}},
+    response_class=StreamingResponse,
+)
+def get_artifact(
+    digest: PathDigest, api: Api, caller: ReaderOrWorker, byte_range: RangeHeader = None
+) -> StreamingResponse:
+    """The bytes, or the rest of them for one whose transfer was cut off (`Range: bytes=N-`)."""
     artifact = service.find(api, caller, digest)
-    file = api.store.open(digest)
-    headers = {"Content-Length": str(artifact.size), "ETag": f'"{digest}"'}
-    return StreamingResponse(_chunks(file), headers=headers, media_type="application/octet-stream")
+    asked = _FROM.match(byte_range or "")
+    start = int(asked[1]) if asked is not None and int(asked[1]) < artifact.size else 0
+    file = api.store.open(digest, start)
+    headers = {"Content-Length": str(artifact.size - start), "ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
+    if start:
+        headers["Content-Range"] = f"bytes {start}-{artifact.size - 1}/{artifact.size}"
+    return StreamingResponse(
+        _chunks(file), 206 if start else 200, headers=headers, media_type="application/octet-stream"
+    )
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from sqlalchemy.orm import Session
+
 from services.api.access import Caller
+from services.api.artifacts.draft import Draft
+from services.api.artifacts.keeping import keep_file
 from services.api.artifacts.schemas import ArtifactRead
-from services.api.artifacts.store import Draft
 from services.api.state import ApiState
 from services.common.db.repositories import ArtifactRepository
 from services.common.errors import InvalidRequestError
 
 
 def keep(api: ApiState, caller: Caller, draft: Draft, digest: str) -> bool:
-    """Check a received file and make it an artifact; True when it is new. The file is named inside the transaction."""
+    """Check a received file and make it an artifact; True when it is new."""
     found = draft.finish()
     if found != digest:
         raise InvalidRequestError(
             f"the {draft.size} bytes that came hash to {found}, not to {digest}; nothing was kept, send them again"
         )
-    with api.database.write_session() as session:
-        new = ArtifactRepository(session).uploaded(digest, draft.size, caller.owner)
-        api.store.publish(draft, digest)
-    return new
+
+    def record(session: Session) -> bool:
+        return ArtifactRepository(session).uploaded(digest, draft.size, caller.owner)
+
+    return keep_file(api.database, api.store, draft.path, draft.size, digest, record)
 
 
 def find(api: ApiState, caller: Caller, digest: str) -> ArtifactRead:
@@ -35,6 +39,7 @@ def look_up(api: ApiState, caller: Caller, digest: str) -> ArtifactRead:
         return find(api, caller, digest)
     with api.database.write_session() as session:
         artifacts = ArtifactRepository(session)
+        artifacts.take_turns(digest)
         artifact = artifacts.get(digest, caller.project_id)
         artifacts.uploaded(digest, artifact.size, caller.owner)
         return ArtifactRead(digest=artifact.digest, size=artifact.size)

@@ -1,114 +1,58 @@
-"""Files by the SHA-256 of their bytes, below HOME/artifacts: drafts in tmp/, kept ones in <first two digits>/.
+"""Where the files of artifacts are kept: what a store must do, whatever it is made of.
 
-A file has its final name only when all its bytes are on the disk and hash to that name. Names are checked
-here once more, whatever a route let through; links are never followed.
+A file is known by the SHA-256 of its bytes and has that name only when all its bytes are there. Rows say which files
+count (services/common/db/repositories/artifacts.py); a file without a row may be removed at any time.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import secrets
-import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
+from services.api.artifacts.draft import Draft
 from services.api.fields import DIGEST_PATTERN
-from services.common.errors import InvalidRequestError, NotFoundError
+from services.common.errors import InvalidRequestError
 
-_DIGEST = re.compile(DIGEST_PATTERN.replace("$", r"\Z"))
-_FOLDER = re.compile(r"[0-9a-f]{2}\Z")
-OLD_DRAFT_SECONDS = 3600.0
-CHUNK = 1 << 20
+DIGEST = re.compile(DIGEST_PATTERN.replace("$", r"\Z"))
+FOLDER = re.compile(r"[0-9a-f]{2}\Z")
 
 
-class Draft:
-    """A file that is being received."""
+class ArtifactStore(Protocol):
+    """Files by their hash. Every method may be called from several threads and processes at once."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.size = 0
-        self._hash = hashlib.sha256()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file: BinaryIO = open(os.open(path, flags, 0o600), "wb", buffering=0)  # noqa: SIM115 - closed by finish or abandon
-
-    def write(self, chunk: bytes) -> None:
-        view = memoryview(chunk)
-        while view:
-            view = view[self._file.write(view) :]
-        self._hash.update(chunk)
-        self.size += len(chunk)
-
-    def finish(self) -> str:
-        """All bytes are on the disk; returns their hash."""
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return self._hash.hexdigest()
-
-    def abandon(self) -> None:
-        """Leave nothing behind; harmless after the file was published."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
-
-
-class ArtifactStore:
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.drafts = root / "tmp"
+    @property
+    def drafts(self) -> Path:
+        """The folder of this machine in which files are received."""
 
     def prepare(self) -> None:
-        """Make the folders and clear drafts that nobody finishes any more."""
-        self.drafts.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in self.drafts.iterdir():
-            if path.lstat().st_mtime < time.time() - OLD_DRAFT_SECONDS:
-                path.unlink(missing_ok=True)
+        """Make what is needed; raises ServiceError with a sentence where that is not possible."""
 
     def draft(self) -> Draft:
-        return Draft(self.drafts / secrets.token_hex(16))
+        """A new file to be received."""
 
-    def path(self, digest: str) -> Path:
-        if not _DIGEST.match(digest):
-            raise InvalidRequestError("an artifact is named by 64 hexadecimal digits in lower case")
-        return self.root / digest[:2] / digest
+    def transfer(self, file: Path, size: int, digest: str) -> None:
+        """The slow half of giving a finished file its name; no transaction is open meanwhile."""
 
-    def publish(self, draft: Draft, digest: str) -> None:
-        """Give a finished draft its name. Called inside the transaction that makes its row."""
-        target = self.path(digest)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        os.rename(draft.path, target)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    def publish(self, file: Path, size: int, digest: str) -> bool:
+        """The quick half, inside the transaction that makes the row.
 
-    def open(self, digest: str) -> BinaryIO:
-        """Open for reading: an ordinary file in an ordinary folder, or nothing."""
-        target = self.path(digest)
-        try:
-            folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                descriptor = os.open(target.name, flags, dir_fd=folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            raise NotFoundError(f"the file of artifact {digest} is not in its place ({error.strerror})") from error
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise NotFoundError(f"the file of artifact {digest} is not an ordinary file")
-        return open(descriptor, "rb")
+        False when what `transfer` brought is not there any more (a collector was quicker): transfer it again.
+        """
+
+    def open(self, digest: str, offset: int = 0) -> BinaryIO:
+        """Open for reading from a byte on; raises NotFoundError when the file is not there."""
 
     def remove(self, digest: str) -> None:
-        self.path(digest).unlink(missing_ok=True)
+        """Harmless when it is not there."""
 
     def digests(self) -> Iterator[str]:
         """Every file that has a digest's name and place."""
-        for folder in sorted(self.root.iterdir()):
-            if _FOLDER.match(folder.name) and folder.is_dir() and not folder.is_symlink():
-                yield from sorted(
-                    path.name for path in folder.iterdir() if _DIGEST.match(path.name) and path.name[:2] == folder.name
-                )
+
+
+def checked(digest: str) -> str:
+    """The digest; names are checked here once more, whatever a route let through."""
+    if not DIGEST.match(digest):
+        raise InvalidRequestError("an artifact is named by 64 hexadecimal digits in lower case")
+    return digest

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from services.api.fields import (
+    NO_NUL,
+    Attempt,
     Body,
     Digest,
     Identifier,
@@ -45,31 +47,39 @@ class ClaimedJob(BaseModel):
     checkpoint: str | None
     checkpoint_step: int
     lease_seconds: float
+    heartbeat_seconds: float
 
 
 class ClaimReply(BaseModel):
+    """Without a job `directive` says what to do: ask again later, hold still (paused), or end (draining)."""
+
     job: ClaimedJob | None
+    directive: Literal["work", "hold", "end"]
 
 
 class HeartbeatRequest(Body):
-    attempt: Identifier
+    attempt: Attempt
     counter: Whole
     progress: JsonObject = Field(default_factory=dict)
     log: LogText | None = None
 
 
 class HeartbeatReply(BaseModel):
+    """`cancel`: drop this job. `release`: give it back, since the worker shall end now."""
+
     cancel: bool
+    release: bool
     lease_seconds: float
+    heartbeat_seconds: float
 
 
 class MeasurementBody(Body):
-    metric: Annotated[str, Field(min_length=1, max_length=60)]
-    split: Annotated[str, Field(min_length=1, max_length=40)]
+    metric: Annotated[str, Field(pattern=NO_NUL, min_length=1, max_length=60)]
+    split: Annotated[str, Field(pattern=NO_NUL, min_length=1, max_length=40)]
     value: Real
     standard_error: Annotated[float, Field(allow_inf_nan=False, ge=0)] | None = None
     jackknife: Annotated[list[Real], Field(max_length=1024)] | None = None
-    protocol_hash: Annotated[str, Field(min_length=1, max_length=64)]
+    protocol_hash: Annotated[str, Field(pattern=NO_NUL, min_length=1, max_length=64)]
     fidelity: JsonObject
     device_class: DeviceClass
     supernet_digest: Digest | None = None
@@ -79,7 +89,7 @@ Measurements = Annotated[list[MeasurementBody], Field(max_length=1000)]
 
 
 class ResultRequest(Body):
-    attempt: Identifier
+    attempt: Attempt
     trial: Identifier
     state: Outcome
     reason: Reason | None = None
@@ -93,13 +103,13 @@ class ResultReply(BaseModel):
 
 
 class CheckpointRequest(Body):
-    attempt: Identifier
+    attempt: Attempt
     digest: Digest
     step: Whole
 
 
 class DoneRequest(Body):
-    attempt: Identifier
+    attempt: Attempt
     outcome: Literal["succeeded", "failed", "infeasible", "cancelled"]
     reason: Reason | None = None
     result: JsonObject = Field(default_factory=dict)
@@ -107,14 +117,14 @@ class DoneRequest(Body):
 
 
 class ReleaseRequest(Body):
-    attempt: Identifier
+    attempt: Attempt
     kind: Literal["graceful", "crash", "hang", "timeout"]
     reason: Reason | None = None
     log: LogText | None = None
 
 
 class LogRequest(Body):
-    attempt: Identifier
+    attempt: Attempt
     text: LogText
 
 

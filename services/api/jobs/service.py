@@ -7,26 +7,28 @@ from sqlalchemy.orm import Session
 from services.api.access import Caller
 from services.api.jobs import schemas
 from services.api.state import ApiState
-from services.api.workers.service import check_protocol
+from services.api.workers.protocol import check_protocol
 from services.common.db.models import Job, JobAttempt
 from services.common.db.repositories import JobRepository, TrialRepository, WorkerRepository
-from services.common.db.states import ReleaseKind, WorkState
+from services.common.db.states import ReleaseKind, WorkerMode, WorkState
 from services.common.errors import ConflictError, NotFoundError
 
 
 def claim(api: ApiState, caller: Caller, body: schemas.ClaimRequest) -> schemas.ClaimReply:
     check_protocol(body.protocol)
     with api.database.write_session() as session:
-        worker = WorkerRepository(session).present(body.worker, body.incarnation, body.resident)
-        if worker.project_id != caller.project_id:
-            raise NotFoundError(f"there is no worker {body.worker}; register with POST /v1/workers first")
+        worker = WorkerRepository(session).present(body.worker, caller.project_id, body.incarnation, body.resident)
         if worker.device_class != body.device_class:
             raise ConflictError(
                 f"worker '{worker.name}' registered with device class '{worker.device_class}', but asks for "
                 f"'{body.device_class}'; register again"
             )
-        job = api.jobs(session).claim(worker.id, body.device_class, body.resident)
-        return schemas.ClaimReply(job=None if job is None else _claimed(api, session, job))
+        jobs = api.jobs(session)
+        if worker.mode is not WorkerMode.ACTIVE:
+            jobs.release_unacknowledged(worker.id)
+            return schemas.ClaimReply(job=None, directive="hold" if worker.mode is WorkerMode.PAUSED else "end")
+        job = jobs.claim(worker.id, body.device_class, body.resident)
+        return schemas.ClaimReply(job=None if job is None else _claimed(api, session, job), directive="work")
 
 
 def _claimed(api: ApiState, session: Session, job: Job) -> schemas.ClaimedJob:
@@ -42,6 +44,7 @@ def _claimed(api: ApiState, session: Session, job: Job) -> schemas.ClaimedJob:
         checkpoint=job.checkpoint,
         checkpoint_step=job.checkpoint_step,
         lease_seconds=api.settings.lease_seconds,
+        heartbeat_seconds=api.pace.seconds(session),
     )
 
 
@@ -59,9 +62,17 @@ def heartbeat(api: ApiState, caller: Caller, job_id: int, body: schemas.Heartbea
         reply = jobs.heartbeat(job_id, body.attempt, body.progress, body.counter)
         if body.log is not None:
             jobs.write_log(job_id, body.attempt, body.log, limit=api.settings.log_tail)
+        leaving = False
         if job.worker_id is not None:
-            WorkerRepository(session).touch(job.worker_id)
-        return schemas.HeartbeatReply(cancel=reply.cancel, lease_seconds=reply.lease_seconds)
+            workers = WorkerRepository(session)
+            workers.touch(job.worker_id)
+            leaving = workers.mode(job.worker_id) is WorkerMode.LEAVING
+        return schemas.HeartbeatReply(
+            cancel=reply.cancel,
+            release=leaving,
+            lease_seconds=reply.lease_seconds,
+            heartbeat_seconds=api.pace.seconds(session),
+        )
 
 
 def land_result(api: ApiState, caller: Caller, job_id: int, body: schemas.ResultRequest) -> schemas.ResultReply:

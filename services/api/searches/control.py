@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.api.access import Caller
+from services.api.audit.change import change
 from services.api.searches import schemas
 from services.api.searches.service import own, read, submit
 from services.api.state import ApiState
@@ -19,34 +20,48 @@ SECONDS_PER_HOUR = 3600.0
 
 
 def cancel(api: ApiState, caller: Caller, search_id: int) -> schemas.SearchRead:
-    with api.database.write_session() as session:
+    with change(api, caller, "search.cancel", f"search {search_id}") as made:
+        session = made.session
         own(session, caller, search_id)
         reply = read(session, api.jobs(session).cancel_search(search_id))
+        made.nothing_unless_told()
     api.collector.wake()
     return reply
 
 
 def pause(api: ApiState, caller: Caller, search_id: int) -> schemas.SearchRead:
-    with api.database.write_session() as session:
+    with change(api, caller, "search.pause", f"search {search_id}") as made:
+        session = made.session
         own(session, caller, search_id)
-        return read(session, SearchRepository(session).pause(search_id))
+        search = SearchRepository(session).pause(search_id)
+        made.nothing_unless_told()
+        return read(session, search)
 
 
 def resume(api: ApiState, caller: Caller, search_id: int) -> schemas.SearchRead:
-    with api.database.write_session() as session:
+    with change(api, caller, "search.resume", f"search {search_id}") as made:
+        session = made.session
         own(session, caller, search_id)
-        return read(session, SearchRepository(session).resume(search_id))
+        search = SearchRepository(session).resume(search_id)
+        made.nothing_unless_told()
+        return read(session, search)
 
 
 def set_priority(api: ApiState, caller: Caller, search_id: int, priority: int) -> schemas.SearchRead:
-    with api.database.write_session() as session:
+    with change(api, caller, "search.priority", f"search {search_id}") as made:
+        session = made.session
+        made.data = {"priority": priority}
         own(session, caller, search_id)
-        return read(session, SearchRepository(session).set_priority(search_id, priority, PRIORITIES_OF_ONE_SEARCH))
+        search = SearchRepository(session).set_priority(search_id, priority, PRIORITIES_OF_ONE_SEARCH)
+        made.nothing_unless_told()
+        return read(session, search)
 
 
 def retry(api: ApiState, caller: Caller, search_id: int, body: schemas.SearchRetry) -> schemas.SearchRead:
     """Refused where the budget is spent and no larger one is given: it would end again at once."""
-    with api.database.write_session() as session:
+    with change(api, caller, "search.retry", f"search {search_id}") as made:
+        session = made.session
+        made.data = body.model_dump(exclude_none=True)
         search = own(session, caller, search_id)
         budget = {**search.spec.get("budget", {}), **body.model_dump(exclude_none=True)}
         spec = {**search.spec, "budget": budget} if budget else search.spec

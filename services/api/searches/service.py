@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from services.api.access import Caller
+from services.api.audit.change import change
 from services.api.conditional import Tagged, is_known
 from services.api.datasets.service import ensure
 from services.api.fields import Page, cursor_after
@@ -46,7 +47,8 @@ def submit(
     """Check a specification and queue the search; False when this key submitted it before."""
     specification = parse_specification(body)
     check_at_submit(specification)
-    with api.database.write_session() as session:
+    with change(api, caller, "search.submit" if cloned_from is None else "search.clone") as made:
+        session = made.session
         try:
             dataset, _ = ensure(api, session, caller.owner, specification.dataset)
         except NotFoundError as error:
@@ -64,6 +66,11 @@ def submit(
             cloned_from=cloned_from,
         )
         search, created = SearchRepository(session).create(caller.owner, new)
+        made.target, made.data = f"search {search.id}", {"name": search.name, "priority": priority}
+        if cloned_from is not None:
+            made.data["cloned_from"] = cloned_from
+        if not created:
+            made.nothing_changed()
         return read(session, search), created
 
 

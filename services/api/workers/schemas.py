@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from services.api.fields import NAME_PATTERN, Body, JsonObject, ShortText, Whole
+from services.api.fields import NAME_PATTERN, NO_NUL, Body, JsonObject, ShortText, Whole
 
 DeviceClass = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
-Incarnation = Annotated[str, Field(min_length=1, max_length=64)]
+Incarnation = Annotated[str, Field(pattern=NO_NUL, min_length=1, max_length=64)]
 
 
 class WorkerCreate(Body):
@@ -28,7 +28,15 @@ class Registration(BaseModel):
     protocol: int
 
 
+class DrainRequest(Body):
+    """With `now` the worker gives back what it holds instead of finishing it; nobody is charged."""
+
+    now: bool = False
+
+
 class WorkerRead(BaseModel):
+    """`mode`: active, paused, draining (ends after what it holds) or leaving (gives it back and ends)."""
+
     id: int
     name: str
     incarnation: str
@@ -36,5 +44,7 @@ class WorkerRead(BaseModel):
     device_name: str
     facts: dict[str, Any]
     resident: list[str]
+    mode: str
+    jobs: list[int]
     last_seen_at: float
     seconds_since_seen: float

@@ -6,19 +6,23 @@ import json
 
 from nasdet_core.data.check import check_and_build_manifest
 from services.worker.context import JobContext
-from services.worker.jobs.dataset import dataset_folder
+from services.worker.jobs.dataset import dataset_folder, unpacked
 from services.worker.work import JobOutcome, JobRequest
 
 
 def run(job: JobRequest, context: JobContext) -> JobOutcome:
     """The seed of the splits belongs to the dataset, not to the search: all searches see the same splits."""
-    folder = dataset_folder(context.facts.home, job.payload["dataset"])
     context.progress(stage="check")
+    archive: str | None = job.payload.get("archive")
+    held = None if archive is None else unpacked(archive, context, verify=True)
+    folder = dataset_folder(context.facts, job.payload["dataset"]) if held is None else held.path
 
     def progress(what: str, done: int, total: int) -> None:
         context.progress(stage="check", doing=what, done=done, total=total)
 
     report, manifest = check_and_build_manifest(folder, progress)
+    if held is not None:
+        held.close()
     text = json.dumps(manifest.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return JobOutcome(
         "succeeded",
@@ -29,5 +33,6 @@ def run(job: JobRequest, context: JobContext) -> JobOutcome:
             "splits": {role: len(files) for role, files in manifest.splits.items()},
             "split_names": dict(manifest.split_names),
             "report": report,
+            "archive": archive,
         },
     )

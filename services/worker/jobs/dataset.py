@@ -1,7 +1,8 @@
-"""From a payload to pictures: the installation's folder, the manifest, the resident caches."""
+"""From a payload to pictures: the dataset's folder, the manifest, the resident caches."""
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from nasdet_core.errors import DatasetError
 from nasdet_core.supernet.recipe import RecalibrationRecipe, TrainingRecipe
 from nasdet_core.supernet.score import RECALIBRATION_SEED
 from nasdet_core.training.determinism import derive_seed
-from services.worker.context import JobContext
+from services.common.dataset_sources import root_folder
+from services.worker.artifact_cache import CacheFullError, Held
+from services.worker.context import ExecutorFacts, JobContext
 
 KEPT_BATCH_BYTES = 256 << 20  # batches larger than this together are made anew for every candidate
 
@@ -30,6 +33,7 @@ class DatasetVersion:
     digest: str
     manifest: Manifest
     dataset: Dataset
+    held: Held | None = None  # an unpacked archive: it stays in the worker's cache as long as we do
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -47,22 +51,35 @@ class DatasetVersion:
         return self.manifest.split_names[role]
 
 
-def dataset_folder(home: Path, name: str) -> Path:
-    """Where the operator said that a dataset lies (never a client)."""
-    entry = home / "datasets" / f"{name}.json"
+def dataset_folder(facts: ExecutorFacts, name: str) -> Path:
+    """Where the operator said that a dataset lies (never a client): a registered folder, or one of the data root."""
+    entry = facts.home / "datasets" / f"{name}.json"
     try:
         folder = json.loads(entry.read_text())["path"]
     except FileNotFoundError as error:
-        raise DatasetError(
-            f"dataset {name!r} is not registered in this installation; expected {entry}: make its folder known with "
-            "`nasdet data register DIR` or `nasdet up --data DIR`"
-        ) from error
+        found = root_folder(facts.data_root, name)
+        if found is not None:
+            return found
+        raise DatasetError(_nowhere(facts, name, entry)) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
             f'expected {{"path": FOLDER}} in {entry}, but it cannot be read as that; delete that file and make '
             f"the folder of {name!r} known again with `nasdet data register DIR` or `nasdet up --data DIR`"
         ) from error
     return Path(folder)
+
+
+def _nowhere(facts: ExecutorFacts, name: str, entry: Path) -> str:
+    if facts.data_root is not None:
+        return (
+            f"this worker finds no dataset {name!r}: there is no folder {facts.data_root / name} (NASDET_DATA_ROOT) "
+            f"and no {entry}; mount the same folder of datasets in every worker, or send the dataset with "
+            "`nasdet data upload DIR`"
+        )
+    return (
+        f"dataset {name!r} is not registered in this installation; expected {entry}: make its folder known with "
+        "`nasdet data register DIR` or `nasdet up --data DIR`, or send it with `nasdet data upload DIR`"
+    )
 
 
 def load_dataset(payload: Mapping[str, Any], context: JobContext) -> DatasetVersion:
@@ -77,15 +94,38 @@ def load_dataset(payload: Mapping[str, Any], context: JobContext) -> DatasetVers
                 f"expected the manifest of dataset version {digest[:12]}, got that of {manifest.digest[:12]}; "
                 f"check the dataset again"
             )
-        folder = dataset_folder(context.facts.home, payload["dataset"])
-        names = manifest.classes if manifest.source_format == "voc" else None
-        dataset = read_dataset(folder, class_names=names, progress=context.tick)
-        manifest.verify(dataset.root, progress=context.tick)
-        return DatasetVersion(digest, manifest, dataset)
+        archive: str | None = payload.get("archive")
+        if archive is None:
+            return _read_version(manifest, dataset_folder(context.facts, payload["dataset"]), None, context)
+        try:
+            held = unpacked(archive, context)
+            return _read_version(manifest, held.path, held, context)
+        except DatasetError as error:
+            context.log(f"the unpacked archive is not what it should be, each file is looked at: {error}")
+            held = unpacked(archive, context, verify=True)  # what is damaged on this disk is fetched again
+            return _read_version(manifest, held.path, held, context)
 
     version: DatasetVersion = context.resident.datasets.get((digest, payload["dataset"]), load)
     context.resident.note(digest)
     return version
+
+
+def _read_version(manifest: Manifest, folder: Path, held: Held | None, context: JobContext) -> DatasetVersion:
+    names = manifest.classes if manifest.source_format == "voc" else None
+    dataset = read_dataset(folder, class_names=names, progress=context.tick)
+    manifest.verify(dataset.root, progress=context.tick)
+    return DatasetVersion(manifest.digest, manifest, dataset, held)
+
+
+def unpacked(archive: str, context: JobContext, *, verify: bool = False) -> Held:
+    """The folder of an uploaded archive. Where the cache is full, what earlier jobs keep in memory goes first."""
+    try:
+        return context.unpacked(archive, verify=verify)
+    except CacheFullError as error:
+        context.log(f"making room in the cache: {error}")
+        context.resident.clear()
+        gc.collect()
+        return context.unpacked(archive, verify=verify)
 
 
 def pictures(version: DatasetVersion, role: str, image_size: tuple[int, int], context: JobContext) -> ResidentImages:

@@ -55,7 +55,7 @@ def resident_detector(weights: str, context: JobContext) -> SavedDetector:
 
     def load() -> SavedDetector:
         context.progress(stage="weights")
-        return load_detector(context.get_artifact(weights), device=context.facts.device)
+        return load_detector(context.cached_artifact(weights), device=context.facts.device)
 
     saved: SavedDetector = context.resident.supernets.get(weights, load)
     context.resident.note(weights)

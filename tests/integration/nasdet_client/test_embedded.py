@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from nasdet_client.errors import CommandError
@@ -136,8 +137,24 @@ class TestStart:
         with pytest.raises(CommandError, match="newer"):
             Embedded(home, workers=0).start()
 
-    def test_other_addresses_than_loopback_are_refused(self, tmp_path: Path) -> None:
-        assert_refused(nasdet("up", "--host", "0.0.0.0", home=tmp_path / "home"), "this machine only", "127.0.0.1")
+    def test_other_machines_are_let_in_on_purpose_only(self, tmp_path: Path) -> None:
+        home = Home(tmp_path / "home")
+        with pytest.raises(CommandError, match="has no token yet; run `nasdet up` once without --host"):
+            Embedded(home, host="0.0.0.0", allowed_hosts=["gpu-node"])
+        assert not home.path.exists()
+        home.path.mkdir()
+        home.token_file.write_text("nasdet_" + "x" * 43)
+        with pytest.raises(CommandError, match="--allow-host"):
+            Embedded(home, host="0.0.0.0")
+        with pytest.raises(CommandError, match="NASDET_ALLOWED_HOSTS"):
+            Embedded(home, host="0.0.0.0", allowed_hosts=["*"], workers=0).start()
+
+        with Embedded(home, host="0.0.0.0", allowed_hosts=["gpu-node", "10.0.0.5"], workers=0) as running:
+            assert running.url.startswith("http://127.0.0.1:")
+            headers = {"Authorization": "Bearer nasdet_" + "x" * 43}
+            for host, status in (("gpu-node", 200), ("10.0.0.5:8765", 200), ("evil.example", 400)):
+                url = f"{running.url}/v1/searches"
+                assert httpx.get(url, headers={**headers, "Host": host}, trust_env=False).status_code == status
 
     def test_a_token_file_is_for_its_owner_alone(self, platform: Embedded) -> None:
         for file in (platform.home.token_file, platform.home.worker_token_file):

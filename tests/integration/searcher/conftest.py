@@ -1,36 +1,29 @@
-"""A migrated database for each test, and the JSON of a search that nothing disturbed."""
+"""A migrated database of each kind for each test, and the JSON of a search that nothing disturbed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.common.db.session import Database
 from tests.support.searches import FakeWorker, Installation
-from tests.support.stores import copied_database, migrated_template
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return migrated_template(tmp_path_factory.mktemp("template"))
+from tests.support.stores import Store
 
 
 @pytest.fixture
-def new_installation(template: Path, tmp_path: Path) -> Iterator[Callable[[], Installation]]:
+def new_installation(store: Store, tmp_path: Path) -> Iterator[Callable[[], Installation]]:
     """Makes fresh homes."""
-    opened: list[Database] = []
+    with ExitStack() as stack:
 
-    def make() -> Installation:
-        database = copied_database(template, tmp_path / f"home-{len(opened)}.db")
-        opened.append(database)
-        return Installation(database)
+        def make() -> Installation:
+            folder = tmp_path / f"home-{len(list(tmp_path.iterdir()))}"
+            folder.mkdir()
+            return Installation(stack.enter_context(store.database(folder)))
 
-    yield make
-    for database in opened:
-        database.close()
+        yield make
 
 
 @pytest.fixture
@@ -39,13 +32,13 @@ def installation(new_installation: Callable[[], Installation]) -> Installation:
 
 
 @pytest.fixture(scope="session")
-def finished(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A home whose search was done by one searcher and one worker, and nothing went wrong. To be read only."""
-    found = Installation(copied_database(template, tmp_path_factory.mktemp("undisturbed") / "home.db"))
-    found.submit()
-    found.run(FakeWorker(found.database))
-    yield found
-    found.database.close()
+    with store.database(tmp_path_factory.mktemp("undisturbed")) as database:
+        found = Installation(database)
+        found.submit()
+        found.run(FakeWorker(database))
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,13 +83,13 @@ class TestFatal:
         assert "0 of 20 samples are within the limits" in reason
 
     def test_a_step_that_fails_again_and_again_ends_the_search_and_not_the_loop(
-        self, installation: Installation
+        self, installation: Installation, tmp_path: Path
     ) -> None:
         submit(installation)
         sound = submit(installation, name="sound")
         with installation.database.write_session() as session:
             session.execute(update(Search).where(Search.id == 1).values(spec={"no": "specification"}))
-        searcher = Searcher(installation.database, SearcherSettings(home=installation.path.parent))
+        searcher = Searcher(installation.database, SearcherSettings(home=tmp_path))
         for _ in range(STEP_FAILURES):
             assert installation.state(1) is SearchState.RUNNING
             searcher.round()

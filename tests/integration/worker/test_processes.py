@@ -188,7 +188,7 @@ def test_the_next_claim_names_what_is_held(platform: WorkerPlatform) -> None:
 
 def test_another_protocol_is_one_sentence_and_the_end(platform: WorkerPlatform) -> None:
     script = (
-        "import sys; from services.worker import supervisor, __main__; supervisor.PROTOCOL = 99; "
+        "import sys; from services.worker import api_client, slot, __main__; api_client.PROTOCOL = slot.PROTOCOL = 99; "
         "sys.exit(__main__.main())"
     )
     arguments = ["--home", str(platform.home), "--name", "old", "--url", platform.url, "--device", "cpu"]

@@ -5,6 +5,7 @@ rows that were read are not changed through their attributes.
 """
 
 from services.common.db.repositories.artifacts import ArtifactRepository
+from services.common.db.repositories.audit import AuditRepository
 from services.common.db.repositories.datasets import DatasetRepository
 from services.common.db.repositories.events import EventRepository
 from services.common.db.repositories.finalists import FinalistRepository
@@ -15,10 +16,12 @@ from services.common.db.repositories.searches import SearchRepository
 from services.common.db.repositories.supernets import SupernetRepository
 from services.common.db.repositories.tokens import TokenRepository
 from services.common.db.repositories.trials import TrialRepository
+from services.common.db.repositories.uploads import UploadRepository
 from services.common.db.repositories.workers import WorkerRepository
 
 __all__ = [
     "ArtifactRepository",
+    "AuditRepository",
     "DatasetRepository",
     "EventRepository",
     "FinalistRepository",
@@ -30,5 +33,6 @@ __all__ = [
     "SupernetRepository",
     "TokenRepository",
     "TrialRepository",
+    "UploadRepository",
     "WorkerRepository",
 ]

@@ -78,6 +78,10 @@ class JobRecovery(JobBase):
         reason = "its worker asked for another job: the reply to its claim was lost"
         return self._release_all_of(worker_id, ReleaseKind.GRACEFUL.value, reason)
 
+    def release_of_leaving(self, worker_id: int) -> int:
+        """Requeue what a worker that ends could not give back itself. Nobody is charged."""
+        return self._release_all_of(worker_id, ReleaseKind.GRACEFUL.value, "its worker ended")
+
     def _release_all_of(self, worker_id: int, outcome: str, reason: str) -> int:
         held = self.session.scalars(
             select(Job)
@@ -109,9 +113,7 @@ class JobRecovery(JobBase):
             search_id=search_id,
             data={"reason": reason} if reason else {},
         )
-        for job in self._open_jobs(search):
-            if not self._needed_elsewhere(job):
-                self._cancel(job, f"its search ended as {state}")
+        self._cancel_open_jobs(search, f"its search ended as {state}")
         self._cancel_jobless_trials(search_id, f"its search ended as {state}")
         return True
 
@@ -124,6 +126,15 @@ class JobRecovery(JobBase):
         if not cancelled and search.state is not SearchState.CANCELLED:
             raise ConflictError(f"search {search_id} is {search.state}; only a running search can be cancelled")
         return search
+
+    def _cancel_open_jobs(self, search: Search, reason: str) -> None:
+        """Until no new one appears: while we waited for the row of a job, its list was halved, which made another."""
+        seen: set[int] = set()
+        while new := [job for job in self._open_jobs(search) if job.id not in seen]:
+            for job in new:
+                seen.add(job.id)
+                if not self._needed_elsewhere(job):
+                    self._cancel(job, reason)
 
     def _open_jobs(self, search: Search) -> Sequence[Job]:
         """Of the search itself, and what an earlier ended search left running for it (a shared supernet)."""

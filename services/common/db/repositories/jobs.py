@@ -172,7 +172,7 @@ class JobRepository(JobResults, JobRecovery):
                 candidate.id,
             )
             .limit(1)
-            .with_for_update(skip_locked=True, of=candidate)  # Postgres; SQLite has one writer anyway
+            .with_for_update(skip_locked=True, key_share=True, of=candidate)  # Postgres; SQLite has one writer anyway
             .scalar_subquery()
         )
 

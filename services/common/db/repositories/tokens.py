@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, CursorResult, select, update
 from sqlalchemy.orm import Session
 
 from services.common.db.models import Account, Project, Token
 from services.common.db.repositories.events import EventRepository
 from services.common.db.repositories.owner import Owner
+from services.common.db.session import take_turns
 from services.common.db.types import db_now
+from services.common.errors import ConflictError, NotFoundError
 
 SCOPES = ("read", "write", "worker", "admin")
 DEFAULT_PROJECT = "default"
@@ -29,41 +32,90 @@ class TokenRepository:
         """Project and account of these names, made where they are missing."""
         found = self.session.scalars(select(Project).where(Project.name == project)).one_or_none()
         if found is None:
+            take_turns(self.session, "project", project)
+            found = self.session.scalars(select(Project).where(Project.name == project)).one_or_none()
+        if found is None:
             found = Project(name=project)
             self.session.add(found)
             self.session.flush()
+        return self.account(found.id, account)
+
+    def account(self, project_id: int, name: str) -> Owner:
+        """The account of a name in a project, made where it is missing."""
+        take_turns(self.session, "account", project_id, name)
         person = self.session.scalars(
-            select(Account).where(Account.project_id == found.id, Account.name == account)
+            select(Account).where(Account.project_id == project_id, Account.name == name)
         ).one_or_none()
         if person is None:
-            person = Account(project_id=found.id, name=account)
+            person = Account(project_id=project_id, name=name)
             self.session.add(person)
             self.session.flush()
-        return Owner(found.id, person.id)
+        return Owner(project_id, person.id)
 
-    def add(self, owner: Owner, name: str, token: str, scopes: list[str]) -> bool:
-        """Make a token valid; False when it already was."""
-        digest = token_digest(token)
-        if self.session.scalars(select(Token).where(Token.digest == digest)).one_or_none() is not None:
-            return False
-        self.session.add(Token(**owner.columns(), account_id=owner.account_id, name=name, digest=digest, scopes=scopes))
+    def create(self, creator: Owner, name: str, token: str, scopes: list[str]) -> Token:
+        """Make a token valid for the account of its name; raises ConflictError while another of this name is valid."""
+        owner = self.account(creator.project_id, name)
+        valid = (Token.account_id == owner.account_id, Token.revoked_at.is_(None))
+        if self.session.scalars(select(Token.id).where(*valid).limit(1)).first() is not None:
+            raise ConflictError(f"there is a valid token '{name}' already; revoke it first, or choose another name")
+        return self.add(creator, name, token, scopes, account_id=owner.account_id)
+
+    def add(self, creator: Owner, name: str, token: str, scopes: list[str], *, account_id: int | None = None) -> Token:
+        """Make a token valid, for its creator's account unless told otherwise."""
+        account = creator.account_id if account_id is None else account_id
+        made = Token(**creator.columns(), account_id=account, name=name, digest=token_digest(token), scopes=scopes)
+        self.session.add(made)
         self.session.flush()
+        EventRepository(self.session).add("token.created", creator, data={"name": name, "scopes": scopes})
+        return made
+
+    def install(self, owner: Owner, name: str, token: str, scopes: list[str]) -> bool:
+        """Make the token of one of the installation's files the only valid one of its name; False when it was."""
+        digest = token_digest(token)
+        found = self.session.scalars(
+            select(Token).where(Token.digest == digest).with_for_update(key_share=True)
+        ).one_or_none()
+        self._revoke(
+            Token.account_id == owner.account_id, Token.name == name, Token.digest != digest, Token.revoked_at.is_(None)
+        )
+        if found is None:
+            self.add(owner, name, token, scopes)
+            return True
+        wanted = {"account_id": owner.account_id, "name": name, "scopes": scopes, "revoked_at": None}
+        if all(getattr(found, column) == value for column, value in wanted.items()):
+            return False
+        self.session.execute(
+            update(Token).where(Token.id == found.id).values(**wanted).execution_options(synchronize_session=False)
+        )
         EventRepository(self.session).add("token.created", owner, data={"name": name, "scopes": scopes})
         return True
 
-    def revoke_others(self, owner: Owner, name: str, token: str) -> None:
-        """Only `token` stays valid under this name."""
-        self.session.execute(
-            update(Token)
-            .where(
-                Token.project_id == owner.project_id,
-                Token.name == name,
-                Token.digest != token_digest(token),
-                Token.revoked_at.is_(None),
-            )
-            .values(revoked_at=db_now())
-            .execution_options(synchronize_session=False)
+    def get(self, project_id: int, token_id: int) -> Token:
+        """Raises NotFoundError."""
+        found = self.session.get(Token, token_id, populate_existing=True)
+        if found is None or found.project_id != project_id:
+            raise NotFoundError(f"there is no token {token_id}")
+        return found
+
+    def page(self, project_id: int, *, after: int, limit: int) -> Sequence[Token]:
+        """In the order in which they were made, revoked ones too."""
+        return self.session.scalars(
+            select(Token).where(Token.project_id == project_id, Token.id > after).order_by(Token.id).limit(limit)
+        ).all()
+
+    def revoke(self, token: Token, by: Owner) -> bool:
+        """From now on it opens nothing; False when it was revoked before."""
+        if not self._revoke(Token.id == token.id, Token.revoked_at.is_(None)):
+            return False
+        EventRepository(self.session).add("token.revoked", by, data={"name": token.name})
+        return True
+
+    def _revoke(self, *which: ColumnElement[bool]) -> bool:
+        done = self.session.execute(
+            update(Token).where(*which).values(revoked_at=db_now()).execution_options(synchronize_session=False)
         )
+        assert isinstance(done, CursorResult)  # an UPDATE without RETURNING
+        return bool(done.rowcount)
 
     def find(self, token: str) -> Token | None:
         """The valid token with these bytes. Found by its digest, and compared in constant time besides."""

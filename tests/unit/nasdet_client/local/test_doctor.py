@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from nasdet_client.local import doctor
-from nasdet_client.local.doctor import Finding
+from nasdet_client.local.finding import Finding
 
 
 def _finding(home: Path, monkeypatch: pytest.MonkeyPatch) -> Finding:
     for slow in ("_torch", "_device"):
-        monkeypatch.setattr(doctor, slow, lambda: Finding("torch", "ok", "not looked at"))
+        monkeypatch.setattr(doctor, slow, lambda **_settings: Finding("torch", "ok", "not looked at"))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

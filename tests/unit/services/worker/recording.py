@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from services.worker.artifact_cache import ArtifactCache
 from services.worker.context import ExecutorFacts, JobContext
 from services.worker.resident import Resident
 from services.worker.work import JobRequest, TrialRequest
@@ -19,6 +20,7 @@ class RecordingApi:
         self.results: list[dict[str, Any]] = []
         self.checkpoints: list[tuple[int, str]] = []
         self.artifacts: dict[str, bytes] = {}
+        self.downloads: list[str] = []
         self._refuse = refuse
 
     def land_result(self, _job_id: int, body: Mapping[str, Any]) -> None:
@@ -40,6 +42,18 @@ class RecordingApi:
     def get_artifact(self, digest: str) -> bytes:
         return self.artifacts[digest]
 
+    def download(
+        self,
+        digest: str,
+        place: Path,
+        room: Callable[[int], None],
+        tick: Callable[[], object] = lambda: None,
+    ) -> None:
+        tick()
+        room(len(self.artifacts[digest]))
+        place.write_bytes(self.artifacts[digest])
+        self.downloads.append(digest)
+
 
 class Reports(list[tuple[int, dict[str, Any]]]):
     def __call__(self, counter: int, shown: Mapping[str, Any]) -> None:
@@ -59,6 +73,7 @@ def make_context(
     reports: Reports | None = None,
     resident: Resident | None = None,
     checkpoint_seconds: float = 15.0,
+    cache: ArtifactCache | None = None,
 ) -> JobContext:
     return JobContext(
         job,
@@ -66,4 +81,5 @@ def make_context(
         facts=ExecutorFacts(home=home, device="cpu", threads=1, checkpoint_seconds=checkpoint_seconds),
         resident=Resident() if resident is None else resident,
         send_progress=Reports() if reports is None else reports,
+        cache=cache,
     )

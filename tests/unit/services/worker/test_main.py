@@ -17,8 +17,9 @@ ROOT = Path(__file__).resolve().parents[4]
 def test_the_supervisor_and_what_it_uses_run_without_torch() -> None:
     script = (
         "import sys; import services.worker.__main__, services.worker.supervisor, services.worker.api_client; "
+        "import services.worker.slot, services.worker.bell, services.worker.keeper, services.worker.watch; "
         "import services.worker.protocol, services.worker.executor, services.worker.jobs.trials; "
-        "print(sorted({'torch', 'torchvision', 'pycocotools'} & set(sys.modules)))"
+        "print(sorted({'torch', 'torchvision', 'pycocotools', 'celery', 'kombu'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

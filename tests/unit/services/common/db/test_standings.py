@@ -124,7 +124,7 @@ def test_only_the_fullest_fidelity_and_its_commonest_protocol_are_compared(datab
 
 
 def test_a_failed_trial_and_one_without_the_objective_are_not_ranked(database: Database) -> None:
-    failed = {"state": "failed", "reason": "broken", "value": None, "measurements": [], "seconds": {}}
+    failed: dict[str, Any] = {"state": "failed", "reason": "broken", "value": None, "measurements": [], "seconds": {}}
     payloads = [failed, {**stores.success(0.5), "measurements": [stores.measurement(0.5, "box_ap50")]}]
     search_id = land(database, [(1, 0.0), (1, 0.5)], range(2), payloads)
     with database.read_session() as session:

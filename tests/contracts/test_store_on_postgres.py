@@ -1,0 +1,20 @@
+"""The store's contract on a real Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from services.common.db.session import Database
+from tests.contracts.store_contract import StoreContract
+
+pytestmark = pytest.mark.integration
+
+
+class TestStoreOnPostgres(StoreContract):
+    @pytest.fixture
+    def database(self, postgres_url: str) -> Iterator[Database]:
+        database = Database(postgres_url)
+        yield database
+        database.close()
