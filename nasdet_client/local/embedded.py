@@ -232,6 +232,10 @@ def _has_address(host: str, quality: str) -> bool:
         return False  # a name
 
 
+def _is_everywhere(host: str) -> bool:
+    return not host or _has_address(host, "is_unspecified")
+
+
 def _check_open(home: Home, host: str, allowed_hosts: Sequence[str]) -> None:
     """The API refuses the same; here it is said before anything is started."""
     if home.token() is None:
@@ -239,7 +243,7 @@ def _check_open(home: Home, host: str, allowed_hosts: Sequence[str]) -> None:
             f"listening on {host} lets other machines in, and {home.path} has no token yet; "
             f"run `nasdet up` once without --host, which writes one to {home.token_file}"
         )
-    if not (allowed_hosts or os.environ.get("NASDET_ALLOWED_HOSTS")) and _has_address(host, "is_unspecified"):
+    if not (allowed_hosts or os.environ.get("NASDET_ALLOWED_HOSTS")) and _is_everywhere(host):
         raise CommandError(
             f"nobody could reach the platform on {host}: say with --allow-host NAME under which name or address other "
             "machines reach this one (may be repeated)"
@@ -248,7 +252,7 @@ def _check_open(home: Home, host: str, allowed_hosts: Sequence[str]) -> None:
 
 def _reachable(host: str) -> str:
     """How this machine's own processes reach what listens on `host`, as part of an address."""
-    if _has_address(host, "is_unspecified"):
+    if _is_everywhere(host):
         host = "::1" if ":" in host else "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 

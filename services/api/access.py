@@ -10,8 +10,8 @@ from fastapi import Depends, Request
 
 from services.api.requests import facts
 from services.api.state import ApiState
-from services.common.db.models import Token
 from services.common.db.repositories import Owner, TokenRepository
+from services.common.db.repositories.tokens import ValidToken, find_token
 from services.common.db.session import DATABASE_AWAY
 from services.common.errors import ForbiddenError, UnauthorizedError
 
@@ -46,12 +46,12 @@ class AccessRule:
         told = facts(request.scope)
         token = _find(state, _bearer(request))
         told.token, told.account = token.name, token.account_id
-        if not self.scopes & set(token.scopes):
+        if not self.scopes & token.scopes:
             raise ForbiddenError(
                 f"this needs a token with the scope {' or '.join(sorted(self.scopes))}, "
-                f"but '{token.name}' has {', '.join(token.scopes)}"
+                f"but '{token.name}' has {', '.join(sorted(token.scopes))}"
             )
-        return Caller(Owner(token.project_id, token.account_id), frozenset(token.scopes), token.id, told.id)
+        return Caller(Owner(token.project_id, token.account_id), token.scopes, token.id, told.id)
 
 
 def _bearer(request: Request) -> str:
@@ -65,14 +65,11 @@ def _bearer(request: Request) -> str:
     return value
 
 
-def _find(state: ApiState, value: str) -> Token:
-    with state.database.read_session() as session:
-        token = TokenRepository(session).find(value)
-        if token is None:
-            raise UnauthorizedError("this token is not known here, or was revoked")
-        noted = token.last_used_at
-        stale = noted is None or state.seconds_since(session, noted) > NOTE_USE_SECONDS
-    if stale:
+def _find(state: ApiState, value: str) -> ValidToken:
+    token = find_token(state.database, value)
+    if token is None:
+        raise UnauthorizedError("this token is not known here, or was revoked")
+    if token.unused_seconds is None or token.unused_seconds > NOTE_USE_SECONDS:
         _note_use(state, token.id)
     return token
 

@@ -74,7 +74,7 @@ def compare(folder: Path, *, build: bool) -> int:
 
 def run(folder: Path, data_root: Path, faults: Sequence[Fault], *, build: bool) -> Summary:
     """One search on fresh volumes, from the images to its last JSON."""
-    stack = Stack(folder, data_root, say=say)
+    stack = Stack(folder, data_root)
     try:
         if build:
             say("building the images")

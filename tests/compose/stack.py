@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from nasdet_client.sdk import NasdetClient
@@ -47,11 +47,10 @@ def compose_command() -> list[str] | None:
 
 
 class Stack:
-    """One set of containers and volumes. `say` is told in a sentence what happens."""
+    """One set of containers and volumes, with its secrets in `folder`."""
 
-    def __init__(self, folder: Path, data_root: Path, *, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, data_root: Path) -> None:
         self.name = f"nasdet-test-{secrets.token_hex(4)}"
-        self._say = say
         self._secrets = folder / f"{self.name}-secrets"
         self._port = _free_port()
         command = compose_command()

@@ -65,6 +65,8 @@ class RabbitServer(Server):
         super().__init__()
         self._epmd_port = free_port()
         self._distribution_port = free_port()
+        self._names: subprocess.Popen[bytes] | None = None
+        self._node = 0
         (self.folder / "rabbit.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\nlog.console = true\n")
         (self.folder / "plugins").write_text("[].\n")
 
@@ -76,6 +78,18 @@ class RabbitServer(Server):
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def start(self) -> None:
+        """Erlang's name server first, as a child of ours: the one that a node starts would outlive it."""
+        if self._names is None:
+            self._names = subprocess.Popen(
+                ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            self.guardian.tell("pid", self._names.pid)
+        super().start()
+        self._node = int((self.folder / "pid").read_text())  # it runs below a shell
+        self.guardian.tell("pid", self._node)
 
     def command(self) -> list[str]:
         program = self.program()
@@ -100,19 +114,22 @@ class RabbitServer(Server):
         }
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """With its helpers: the node runs below a shell."""
+        """The whole node, in whatever way: nothing of it is to be kept."""
         if self.process is None or self.process.poll() is not None:
             return
-        del number  # nothing of it is to be kept
+        del number
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(30)
         self.guardian.tell("forget", self.process.pid)
+        self.guardian.tell("forget", self._node)
 
     def close(self) -> None:
-        """The node, and the name server that Erlang started for it on a port of ours."""
+        """The node, and the name server."""
         self.kill()
-        environment = {**os.environ, "ERL_EPMD_PORT": str(self._epmd_port)}
-        subprocess.run(["epmd", "-kill"], env=environment, check=False, capture_output=True)
+        if self._names is not None:
+            self._names.kill()
+            self._names.wait()
+            self.guardian.tell("forget", self._names.pid)
         self.guardian.end()
 
     def answers(self) -> bool:

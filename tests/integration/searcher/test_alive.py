@@ -11,16 +11,18 @@ import pytest
 from services.common import alive
 from services.common.settings import SearcherSettings
 from services.searcher.main import Searcher
-from tests.support.stores import copied_database
+from tests.support.searches import Installation
 
 pytestmark = pytest.mark.integration
 
 
-def test_its_loop_goes_on_giving_it(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)  # a file, whatever the database
+def test_its_loop_goes_on_giving_it(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(alive, "EVERY_SECONDS", 0.0)
-    database = copied_database(template, tmp_path / "nasdet.db")
     stop = threading.Event()
-    searcher = Searcher(database, SearcherSettings(home=tmp_path, poll_seconds=0.02))
+    searcher = Searcher(installation.database, SearcherSettings(home=tmp_path, poll_seconds=0.02))
     thread = threading.Thread(target=searcher.run, args=(stop,))
     thread.start()
     try:
@@ -30,7 +32,6 @@ def test_its_loop_goes_on_giving_it(template: Path, tmp_path: Path, monkeypatch:
     finally:
         stop.set()
         thread.join()
-        database.close()
 
 
 def _wait_for(file: Path) -> None:

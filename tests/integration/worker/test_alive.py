@@ -6,7 +6,8 @@ import pytest
 
 from tests.support.worker_platform import WorkerPlatform, wait_until
 
-pytestmark = pytest.mark.integration
+# One kind of database: what the store makes of it is in tests/contracts, on each.
+pytestmark = [pytest.mark.integration, pytest.mark.parametrize("store", ["sqlite"], indirect=True)]
 
 
 def test_a_worker_whose_api_is_away_is_alive(platform: WorkerPlatform) -> None:

@@ -16,6 +16,8 @@ from tests.support.processes import is_running
 from tests.support.worker_platform import ROOT, WorkerPlatform, wait_until
 
 pytestmark = pytest.mark.integration
+# What happens between a supervisor and its executor, whatever the database.
+one_store = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 GENOTYPES = [(number, 0) for number in range(8)]
 SLOW = {"seconds": 0.15}
@@ -28,6 +30,7 @@ def check_all_counted_once(platform: WorkerPlatform, search_id: int) -> None:
     assert len(platform.events(search_id, "trial.succeeded")) == len(trials)
 
 
+@one_store
 class TestExecutorIsKilled:
     def test_a_training_goes_on_from_its_last_checkpoint(self, platform: WorkerPlatform) -> None:
         _, job_id = platform.job(JobKind.TRAIN_SUPERNET, TRAINING)
@@ -75,6 +78,7 @@ class TestSupervisorIsKilled:
         check_all_counted_once(platform, search_id)
 
 
+@one_store
 class TestAskedToStop:
     def test_the_lease_is_given_back_at_once_and_nobody_is_charged(self, platform: WorkerPlatform) -> None:
         search_id, job_id = platform.evaluate(GENOTYPES)
@@ -161,6 +165,7 @@ class TestJobIsTakenAway:
         assert job.state == "cancelled"
         assert worker.executor() == executor
 
+    @one_store
     def test_a_job_over_its_time_limit_is_ended(self, platform: WorkerPlatform) -> None:
         _, job_id = platform.job(JobKind.TRAIN_SUPERNET, TRAINING)
         platform.start_worker(planted={"seconds": 0.05, "steps": 400}, NASDET_JOB_SECONDS="0.6")
@@ -170,6 +175,7 @@ class TestJobIsTakenAway:
         assert [attempt.outcome for attempt in platform.attempts(job_id)] == ["timeout", "timeout"]
 
 
+@one_store
 def test_the_next_claim_names_what_is_held(platform: WorkerPlatform) -> None:
     search_id, _ = platform.evaluate(GENOTYPES[:1])
     platform.start_worker("resident")
@@ -186,6 +192,7 @@ def test_the_next_claim_names_what_is_held(platform: WorkerPlatform) -> None:
     assert wait_until("resident hash", resident) == ["a" * 64]
 
 
+@one_store
 def test_another_protocol_is_one_sentence_and_the_end(platform: WorkerPlatform) -> None:
     script = (
         "import sys; from services.worker import api_client, slot, __main__; api_client.PROTOCOL = slot.PROTOCOL = 99; "

@@ -14,7 +14,8 @@ from services.common.db.states import JobKind
 from services.common.db.types import db_now
 from tests.support.worker_platform import WorkerPlatform, wait_until
 
-pytestmark = pytest.mark.integration
+# One kind of database: what the store makes of it is in tests/contracts, on each.
+pytestmark = [pytest.mark.integration, pytest.mark.parametrize("store", ["sqlite"], indirect=True)]
 
 TRAINING = {"dataset_version": "d" * 64, "role": "supernet", "seed": 0}
 LONG = {"seconds": 0.05, "steps": 4000}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, String, cast, literal, select, update
+from sqlalchemy import ColumnElement, String, cast, delete, literal, select, update
 from sqlalchemy.orm import Session
 
 from services.common.db.models import ArtifactReference, Dataset, DatasetVersion, Job, JsonDict
@@ -126,11 +126,12 @@ class DatasetRepository:
             select(Job.payload).where(Job.kind == JobKind.CHECK_DATASET, Job.state.in_(OPEN_STATES))
         )
         needed = {payload.get("archive") for payload in checks}
-        dropped = [reference for reference, _ in rows if reference.digest not in needed]
-        for reference in dropped:
-            self.session.delete(reference)
-        self.session.flush()
-        return len(dropped)
+        dropped = [reference.id for reference, _ in rows if reference.digest not in needed]
+        gone = self.session.execute(
+            delete(ArtifactReference).where(ArtifactReference.id.in_(dropped)).returning(ArtifactReference.id),
+            execution_options={"synchronize_session": False},
+        )
+        return len(gone.all())
 
     def versions(self, dataset_id: int) -> Sequence[DatasetVersion]:
         return self.session.scalars(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, CursorResult, select, update
 from sqlalchemy.orm import Session
@@ -12,7 +13,7 @@ from sqlalchemy.orm import Session
 from services.common.db.models import Account, Project, Token
 from services.common.db.repositories.events import EventRepository
 from services.common.db.repositories.owner import Owner
-from services.common.db.session import take_turns
+from services.common.db.session import Database, take_turns
 from services.common.db.types import db_now
 from services.common.errors import ConflictError, NotFoundError
 
@@ -22,6 +23,36 @@ DEFAULT_PROJECT = "default"
 
 def token_digest(token: str) -> str:
     return hashlib.sha256(token.encode(errors="replace")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ValidToken:
+    """What a request may do with the token that it came with."""
+
+    id: int
+    project_id: int
+    account_id: int
+    name: str
+    scopes: frozenset[str]
+    unused_seconds: float | None  # since its last use was noted; None: it was never used
+
+
+def find_token(database: Database, token: str) -> ValidToken | None:
+    """The valid token with these bytes. Found by its digest, and compared in constant time besides.
+
+    One statement outside any transaction, since every request begins with it.
+    """
+    digest = token_digest(token)
+    unused = db_now() - Token.last_used_at
+    rows = database.peek(
+        select(Token.digest, Token.id, Token.project_id, Token.account_id, Token.name, Token.scopes, unused).where(
+            Token.digest == digest, Token.revoked_at.is_(None)
+        )
+    )
+    for found, token_id, project_id, account_id, name, scopes, seconds in rows:
+        if hmac.compare_digest(found, digest):
+            return ValidToken(token_id, project_id, account_id, name, frozenset(scopes), seconds)
+    return None
 
 
 class TokenRepository:
@@ -116,14 +147,6 @@ class TokenRepository:
         )
         assert isinstance(done, CursorResult)  # an UPDATE without RETURNING
         return bool(done.rowcount)
-
-    def find(self, token: str) -> Token | None:
-        """The valid token with these bytes. Found by its digest, and compared in constant time besides."""
-        digest = token_digest(token)
-        found = self.session.scalars(
-            select(Token).where(Token.digest == digest, Token.revoked_at.is_(None))
-        ).one_or_none()
-        return found if found is not None and hmac.compare_digest(found.digest, digest) else None
 
     def used(self, token_id: int, every_seconds: float = 60.0) -> None:
         """Note the use of a token, at most once in `every_seconds`."""

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from services.common.db.models import Token
 from services.common.db.repositories import TokenRepository
+from services.common.db.repositories.tokens import find_token
 from services.common.db.session import Database
 from services.common.errors import ConflictError, HomeError, SettingError
 from services.common.settings import HomeSettings
@@ -32,10 +33,9 @@ def ensure(database: Database, home: Path) -> tuple[str, str]:
     return (home / "token").read_text().strip(), (home / "worker-token").read_text().strip()
 
 
-def scopes(database: Database, token: str) -> list[str] | None:
-    with database.read_session() as session:
-        found = TokenRepository(session).find(token)
-        return found.scopes if found else None
+def scopes(database: Database, token: str) -> set[str] | None:
+    found = find_token(database, token)
+    return set(found.scopes) if found else None
 
 
 def test_files_are_written_once_for_their_user_alone(database: Database, tmp_path: Path) -> None:
@@ -45,8 +45,8 @@ def test_files_are_written_once_for_their_user_alone(database: Database, tmp_pat
     assert user.startswith(PREFIX)
     assert len(user) > 40
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("token", "worker-token")} == {0o600}
-    assert scopes(database, user) == ["read", "write", "admin"]
-    assert scopes(database, worker) == ["worker"]
+    assert scopes(database, user) == {"read", "write", "admin"}
+    assert scopes(database, worker) == {"worker"}
     with database.read_session() as session:
         assert all(user not in row.digest for row in session.scalars(select(Token)))
 
@@ -56,7 +56,7 @@ def test_a_deleted_file_makes_a_new_token_and_ends_the_old_one(database: Databas
     (tmp_path / "token").unlink()
     new, _ = ensure(database, tmp_path)
     assert scopes(database, old) is None
-    assert scopes(database, new) == ["read", "write", "admin"]
+    assert scopes(database, new) == {"read", "write", "admin"}
 
 
 def test_a_file_without_its_row_is_used(database: Database, tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ class TestSecretFiles:
         for _ in range(2):
             with database.write_session() as session:
                 ensure_tokens(settings, session)
-        assert scopes(database, "operator-" + "x" * 40) == ["read", "write", "admin"]
-        assert scopes(database, "worker-" + "x" * 40) == ["worker"]
+        assert scopes(database, "operator-" + "x" * 40) == {"read", "write", "admin"}
+        assert scopes(database, "worker-" + "x" * 40) == {"worker"}
         assert settings.operator_token_path.stat().st_mode & 0o777 == 0o444
         assert not settings.home.exists()
         with database.read_session() as session:
@@ -134,7 +134,7 @@ class TestSecretFiles:
             path.write_text(text)
             with database.write_session() as session:
                 ensure_tokens(settings, session)
-            assert scopes(database, text.strip()) == ["read", "write", "admin"]
+            assert scopes(database, text.strip()) == {"read", "write", "admin"}
         assert scopes(database, "another-" + "y" * 40) is None
 
 
