@@ -18,7 +18,7 @@ CHAOS_SEED ?=
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test lint format types imports pytest kill-test chaos golden test-no-torch bench up down compose-test clean
+.PHONY: help install demo test lint format types imports pytest kill-test chaos golden test-no-torch bench queue-test up down compose-test clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -79,6 +79,11 @@ test-no-torch: install  ## API and searcher suites in an environment that has no
 
 bench: install  ## measure, beside what the obvious way costs (prints, never fails by time)
 	$(BIN)/python benchmarks/check_coco_size.py
+	$(BIN)/python -m benchmarks.load_api
+	$(BIN)/python -m benchmarks.load_workers
+
+queue-test: install  ## the doorbell on Redis and, where it is installed or NASDET_TEST_AMQP_URL names one, on RabbitMQ
+	$(BIN)/python -m pytest tests/integration/queue -m "slow or not slow" --timeout 600
 
 up:  ## server mode by docker compose, on the GPUs where there are some; then see docs/operations.md
 	@deploy/compose.sh up

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 MAX_INTEGER = 2**63 - 1
 MAX_ATTEMPT = 2**31 - 1
+MAX_NUMBER = 2**31 - 1 - 500  # of a trial, with a page after it: the column has 32 bits
 MAX_DEPTH = 32
 DIGEST_PATTERN = "^[0-9a-f]{64}$"
 NUL = "\x00"

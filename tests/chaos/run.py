@@ -43,6 +43,8 @@ FEWEST_TRIALS = 200
 RUNNING_SEARCHES = 3  # as long as faults come
 DRAIN_SECONDS = 120.0
 LOOK_SECONDS = 0.05
+STALE_AT_ONCE = 20  # stale results that are sent as soon as there is a job for them; later ones come seldom
+STALE_SECONDS = 1.0
 PLAN: dict[str, Any] = {"seconds": 0.1, "steps": 5}  # of the planted jobs
 Json = dict[str, Any]
 
@@ -89,6 +91,7 @@ class Chaos:
         self.submitted: list[int] = []  # ids; a database that was killed leaves gaps
         self.stale_refused = 0
         self.stale_accepted = 0
+        self._stale_at = 0.0
         self.phases: dict[str, float] = {}
         self._http = httpx.Client(base_url=self.crew.proxy.url, trust_env=False, timeout=2)
 
@@ -99,15 +102,13 @@ class Chaos:
         self.phases["start"] = time.monotonic() - began
         pauses = random.Random(f"pauses {self.seed}")
         began = time.monotonic()
-        strike_at, zombie_at = began + 0.5, began + 2.0
+        strike_at = began + 0.5
         while time.monotonic() < began + self.seconds or self.faults.missing():
             self._tend()
             if time.monotonic() >= strike_at:
                 self.faults.strike()
-                strike_at = time.monotonic() + pauses.uniform(0.3, 1.1)
-            if time.monotonic() >= zombie_at:
-                self._send_stale()
-                zombie_at = time.monotonic() + 1.0
+                strike_at = time.monotonic() + pauses.uniform(0.25, 0.9)
+            self._send_stale()
             if len(set(self.submitted) - self._ended()) < RUNNING_SEARCHES:
                 self._submit()
         self.phases["faults"] = time.monotonic() - began
@@ -138,8 +139,7 @@ class Chaos:
                     f"searches {sorted(left)} did not end within {DRAIN_SECONDS:g} s after the last fault"
                 )
             self._tend()
-            if self.stale_refused + self.stale_accepted == 0:
-                self._send_stale()
+            self._send_stale()
 
     def _tend(self) -> None:
         self.faults.heal_due()
@@ -177,7 +177,9 @@ class Chaos:
     # what a worker does that does not know that its lease is gone
 
     def _send_stale(self) -> None:
-        """A result, or an end, of an attempt that somebody else has taken over."""
+        """A result of an attempt whose job somebody else holds by now; often at first, so that every run has some."""
+        if time.monotonic() < self._stale_at:
+            return
         try:
             with self.crew.database.read_session() as session:
                 running = session.execute(
@@ -191,6 +193,7 @@ class Chaos:
             return
         if running is None:
             return
+        self._stale_at = time.monotonic() + (0.0 if self.stale_refused < STALE_AT_ONCE else STALE_SECONDS)
         trial, job, attempt = running
         body = {"attempt": int(attempt or 0) - 1, "trial": trial, "state": "succeeded", "value": 0.0}
         token = (self.crew.home / "worker-token").read_text().strip()

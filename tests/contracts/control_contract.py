@@ -99,7 +99,7 @@ class ControlContract:
             job = self.claim(database, worker)
             assert job is not None
             order.append(job.search_id)
-            self.finish(database, job, seconds=100.0 if job.search_id == rows.search_id else 25.0)
+            self.finish(database, job, seconds=100.0 if job.search_id == rows.search_id else 30.0)
         assert Counter(order) == {rows.search_id: 2, other.search_id: 4}
 
     def test_who_joins_late_or_comes_back_is_not_owed_the_past(
@@ -291,7 +291,13 @@ class ControlContract:
         self, database: Database, rows: Rows, worker: int
     ) -> None:
         self.evaluations(database, rows, 3)
-        failed: dict[str, object] = {"state": "failed", "reason": "broken", "value": None, "measurements": [], "seconds": {}}
+        failed: dict[str, object] = {
+            "state": "failed",
+            "reason": "broken",
+            "value": None,
+            "measurements": [],
+            "seconds": {},
+        }
         for _ in range(3):
             job = self.claim(database, worker)
             assert job is not None

@@ -10,6 +10,7 @@ from services.api.access import Reader, Writer
 from services.api.conditional import NOT_MODIFIED, KnownTag, answer
 from services.api.fields import (
     MAX_INTEGER,
+    MAX_NUMBER,
     Cursor,
     JsonObject,
     Limit,
@@ -128,7 +129,7 @@ def list_trials(
     if_none_match: KnownTag = None,
 ) -> Page[schemas.TrialRead] | Response:
     """Candidates in the order in which they were proposed, with their measurements."""
-    after = position(cursor, first=-1)
+    after = min(position(cursor, first=-1), MAX_NUMBER)
     return answer(response, service.trials(api, caller, search_id, after, limit, if_none_match))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import update
 
+from services.api.artifacts.local import LocalStore
 from services.common.db.models import ArtifactReference
 from services.common.db.repositories import TokenRepository
 from services.common.db.types import db_now
@@ -82,9 +83,15 @@ def test_no_spelling_of_a_path_gets_through(shared: Platform, name: str) -> None
         assert b"nasdet_" not in response.content
 
 
+def local(platform: Platform) -> LocalStore:
+    store = platform.api.store
+    assert isinstance(store, LocalStore)
+    return store
+
+
 def test_a_link_in_the_place_of_a_file_is_not_followed(platform: Platform) -> None:
     assert put(platform) == 201
-    path = platform.api.store.path(DIGEST)
+    path = local(platform).path(DIGEST)
     path.unlink()
     path.symlink_to(platform.home / "token")
     assert platform.worker.get(f"/v1/artifacts/{DIGEST}").status_code == 404
@@ -141,7 +148,7 @@ def test_the_collector_works_when_it_is_woken(platform: Platform) -> None:
 
 def test_files_without_a_row_are_removed_at_start(platform: Platform) -> None:
     assert put(platform) == 201
-    orphan = platform.api.store.path("a" * 64)
+    orphan = local(platform).path("a" * 64)
     orphan.parent.mkdir(exist_ok=True)
     orphan.write_bytes(b"left behind")
     assert platform.api.collector.remove_orphans() == ["a" * 64]

@@ -74,6 +74,10 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def variants(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if request["method"] == "GET":  # the tour asks for first pages; what a route does not know is ignored
+        for name in ("cursor", "after", "limit", "search", "attempt", "metric"):
+            for hostile in [*NUMBERS, 10**18 - 1, "a\0b"]:
+                yield {**request, "query": {**request["query"], name: hostile}}
     for part in ("place", "query", "body"):
         if isinstance(request[part], bytes) or request[part] is None:
             continue

@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
-from services.api.artifacts.store import ArtifactStore
+from services.api.artifacts.local import LocalStore
 from tests.support import stores
 from tests.support.api_platform import SPECIFICATION, Platform
 
@@ -127,11 +127,12 @@ class TestFullDisk:
 
         digest = stores.digest_of("weights")
         with monkeypatch.context() as patch:
-            patch.setattr("services.api.artifacts.store.os.fsync", full)
+            patch.setattr("services.api.artifacts.draft.os.fsync", full)
             response = platform.worker.put(f"/v1/artifacts/{digest}", content=b"weights")
         assert response.status_code == 507
         assert platform.worker.get(f"/v1/artifacts/{digest}").status_code == 404
-        store: ArtifactStore = platform.api.store
+        store = platform.api.store
+        assert isinstance(store, LocalStore)
         assert list(store.drafts.iterdir()) == []
         assert list(store.digests()) == []
         assert platform.worker.put(f"/v1/artifacts/{digest}", content=b"weights").status_code == 201

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.common.db.states import ReleaseKind
+from services.common.settings import PROTOCOL, PROTOCOL_HEADER
 from tests.support import stores
 from tests.support.api_platform import SPECIFICATION, Platform, claim, evaluation, register
 
@@ -120,7 +121,8 @@ class TestRead:
         ]:
             assert platform.anonymous.request(method, path, headers=theirs).status_code == 404
         late = {"attempt": 1, "kind": "crash"}
-        assert platform.anonymous.post("/v1/jobs/1/release", json=late, headers=theirs).status_code == 404
+        spoken = {**theirs, PROTOCOL_HEADER: str(PROTOCOL)}
+        assert platform.anonymous.post("/v1/jobs/1/release", json=late, headers=spoken).status_code == 404
         for path in ("/v1/searches", "/v1/jobs", "/v1/datasets", "/v1/workers"):
             assert platform.anonymous.get(path, headers=theirs).json()["items"] == []
 

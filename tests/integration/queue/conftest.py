@@ -13,7 +13,8 @@ from tests.support.servers import PostgresServer
 RING_SECONDS = 6.0
 
 
-@pytest.fixture(scope="session", params=["redis", "rabbitmq"])
+# RabbitMQ takes as long again: it has a target of its own (make queue-test).
+@pytest.fixture(scope="session", params=["redis", pytest.param("rabbitmq", marks=pytest.mark.slow)])
 def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     with started_broker(request.param) as started:
         if started is None:

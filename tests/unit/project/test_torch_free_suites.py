@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.torch_free import torch_free_suites
 
-PYTEST = (sys.executable, "-m", "pytest", "-p", "tests.support.block_torch", "-q", "-n", "0")
+# Which database is behind it has nothing to do with torch: on SQLite alone, for the sake of time.
+PYTEST = (sys.executable, "-m", "pytest", "-p", "tests.support.block_torch", "-q", "-n", "0", "-k", "not postgres")
 
 
 @pytest.mark.timeout(300)

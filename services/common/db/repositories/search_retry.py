@@ -6,6 +6,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from services.common.db.models import Finalist, Job, JsonDict, Search, Supernet, Trial
+from services.common.db.repositories.datasets import DatasetRepository
 from services.common.db.repositories.events import EventRepository
 from services.common.db.repositories.job_base import JobBase
 from services.common.db.repositories.owner import Owner
@@ -72,11 +73,15 @@ class SearchRetry(JobBase):
             .where(Job.search_id == search.id, Job.kind != JobKind.EVALUATE, Job.state.in_(UNSUCCESSFUL))
             .order_by(Job.id)
         ).all()
+        archive = DatasetRepository(self.session).archive_for_check(search.dataset_id)
         for job in ended:
+            # Data that were uploaded anew meanwhile: what the check failed on may be gone.
+            fresh = {} if archive is None or job.kind is not JobKind.CHECK_DATASET else {"archive": archive}
             self._change(
                 update(Job)
                 .where(Job.id == job.id)
                 .values(
+                    payload={**job.payload, **fresh},
                     state=WorkState.QUEUED,
                     reason=None,
                     charged=0,

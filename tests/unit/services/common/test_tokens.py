@@ -145,7 +145,7 @@ def test_a_persons_token_of_the_same_name_outlives_a_restart(database: Database,
         tokens = TokenRepository(session)
         tokens.create(tokens.ensure_owner("operator"), "token", theirs, ["read"])
     ensure(database, tmp_path)
-    assert scopes(database, theirs) == ["read"]
+    assert scopes(database, theirs) == {"read"}
 
 
 def test_a_name_has_one_valid_token_at_a_time(database: Database) -> None:
