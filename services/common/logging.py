@@ -20,6 +20,14 @@ _SECRETS = (
 )
 
 
+_state = {"text": True}  # until `configure_logging`: what goes to stderr is for people
+
+
+def logs_are_text() -> bool:
+    """Whether this process writes lines for people; JSON lines otherwise."""
+    return _state["text"]
+
+
 def redact(text: str) -> str:
     """The text without passwords in addresses and without access tokens."""
     for pattern, shown in _SECRETS:
@@ -39,6 +47,7 @@ def configure_logging(
     line, and through the same `redact`.
     """
     as_text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+    _state["text"] = as_text
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

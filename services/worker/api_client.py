@@ -95,8 +95,9 @@ class ApiClient:
 
     # jobs we hold; all raise StaleAttemptError once they are not ours any more
 
-    def heartbeat(self, job_id: int, body: Mapping[str, Any], *, patience_seconds: float | None = None) -> Json:
-        return self._post(f"/v1/jobs/{job_id}/heartbeat", body, patience_seconds=patience_seconds)
+    def heartbeat(self, job_id: int, body: Mapping[str, Any], *, seconds: float) -> Json:
+        """Sent once: whoever beats tries again, and must know within `seconds` whether the lease was renewed."""
+        return self._post(f"/v1/jobs/{job_id}/heartbeat", body, patience_seconds=0, timeout=seconds)
 
     def land_result(self, job_id: int, body: Mapping[str, Any]) -> None:
         self._post(f"/v1/jobs/{job_id}/results", body)
@@ -163,8 +164,10 @@ class ApiClient:
 
     # one request, repeated while the API is away
 
-    def _post(self, path: str, body: Mapping[str, Any], *, patience_seconds: float | None = None) -> Json:
-        response = self._request("POST", path, json=dict(body), patience_seconds=patience_seconds)
+    def _post(
+        self, path: str, body: Mapping[str, Any], *, patience_seconds: float | None = None, **arguments: Any
+    ) -> Json:
+        response = self._request("POST", path, json=dict(body), patience_seconds=patience_seconds, **arguments)
         if not response.content:
             return {}
         answer: Json = response.json()

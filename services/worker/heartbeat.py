@@ -106,7 +106,8 @@ class Heartbeat:
         }
         if written != self._sent_log:
             body["log"] = self._log.text()
-        reply = self._client.heartbeat(self._held.id, body, patience_seconds=0)
+        # A connection that swallows everything may not cost the lease: there is time for two more tries.
+        reply = self._client.heartbeat(self._held.id, body, seconds=self._held.lease_seconds / 3)
         self._sent_log = written
         self._held.heartbeat_seconds = float(reply["heartbeat_seconds"])
         self.release = self.release or bool(reply["release"])

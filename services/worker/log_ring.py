@@ -11,6 +11,14 @@ import termios
 import threading
 import time
 
+import structlog
+
+from services.common.logging import logs_are_text
+
+LONGEST_LINE = 8192  # bytes of a line that is passed on; the kept tail has all of it
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
 
 class LogRing:
     """Keeps the tail of a pipe; what passes through also goes on to our own stderr.
@@ -24,12 +32,15 @@ class LogRing:
         self._echo = echo
         self._tail = bytearray()
         self._total = 0
+        self._ids: dict[str, int] = {}
+        self._rest = b""  # of a line that has not ended yet
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._read, name="executor-log", daemon=True)
         self._thread.start()
 
-    def clear(self) -> None:
-        """Forget what belongs to the attempt before."""
+    def clear(self, **ids: int) -> None:
+        """Forget what belongs to the attempt before; `ids` are told with every line that is passed on from now on."""
+        self._ids = ids
         with self._lock:
             self._tail.clear()
             self._total = 0
@@ -58,6 +69,17 @@ class LogRing:
         """Wait for the end of the pipe, after the child has died."""
         self._thread.join(timeout)
 
+    def _pass_on(self, chunk: bytes) -> None:
+        """As it came on a terminal; elsewhere each line as an event, with the job that it belongs to."""
+        if logs_are_text():
+            sys.stderr.buffer.write(chunk)
+            sys.stderr.buffer.flush()
+            return
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            log.info("executor.said", text=line[:LONGEST_LINE].decode(errors="replace"), **self._ids)
+        self._rest = self._rest[-LONGEST_LINE:]
+
     def _pending(self) -> int:
         try:
             answer = fcntl.ioctl(self._descriptor, termios.FIONREAD, struct.pack("i", 0))
@@ -79,7 +101,6 @@ class LogRing:
                 if not chunk:
                     return
                 if self._echo:
-                    sys.stderr.buffer.write(chunk)
-                    sys.stderr.buffer.flush()
+                    self._pass_on(chunk)
         except (OSError, ValueError):  # the pipe, or our stderr at exit, was closed under us
             return

@@ -171,7 +171,7 @@ class Slot:
         held = HeldJob.claimed(job)
         with structlog.contextvars.bound_contextvars(job=held.id, attempt=held.attempt):
             log.info("job.claimed", kind=job["kind"])
-            child.log.clear()
+            child.log.clear(job=held.id, attempt=held.attempt)
             child.send({"type": "job", "job": job})
             with Heartbeat(self._client, held, child.log) as beat:
                 ending = JobWatch(child, held, beat, self._settings).ending(self._stopping.is_set)

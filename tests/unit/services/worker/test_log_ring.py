@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -60,3 +63,26 @@ def test_broken_characters_become_text_a_database_takes(pipe: tuple[int, int]) -
     ring.settle()
     assert "\x00" not in ring.text()
     assert ring.text() == "é\N{REPLACEMENT CHARACTER}"
+
+
+def test_what_an_executor_says_is_passed_on_as_events_with_its_job(capfd: pytest.CaptureFixture[str]) -> None:
+    """In a process of its own, since a process sets its logs up once."""
+    code = (
+        "import os, sys\n"
+        "from services.common.logging import configure_logging\n"
+        "from services.worker.log_ring import LogRing\n"
+        "configure_logging('worker', log_format='json')\n"
+        "read, write = os.pipe()\n"
+        "ring = LogRing(read, limit=1000)\n"
+        "ring.clear(job=7, attempt=2)\n"
+        "os.write(write, b'epoch 1\\nepo')\n"
+        "os.write(write, b'ch 2\\n')\n"
+        "os.close(write)\n"
+        "ring.join()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    told = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [(entry["event"], entry["text"], entry["job"], entry["attempt"]) for entry in told] == [
+        ("executor.said", "epoch 1", 7, 2),
+        ("executor.said", "epoch 2", 7, 2),
+    ]
