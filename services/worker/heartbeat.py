@@ -25,6 +25,7 @@ class HeldJob:
     id: int
     attempt: int
     heartbeat_seconds: float  # as the API said last
+    lease_seconds: float
     started_at: float = field(default_factory=time.monotonic)
     counter: int = 0
     progress: dict[str, Any] = field(default_factory=dict)
@@ -32,7 +33,12 @@ class HeldJob:
 
     @classmethod
     def claimed(cls, job: Json) -> HeldJob:
-        return cls(id=job["id"], attempt=job["attempt"], heartbeat_seconds=job["heartbeat_seconds"])
+        return cls(
+            id=job["id"],
+            attempt=job["attempt"],
+            heartbeat_seconds=job["heartbeat_seconds"],
+            lease_seconds=job["lease_seconds"],
+        )
 
     def note(self, counter: int, progress: dict[str, Any]) -> None:
         if counter != self.counter:

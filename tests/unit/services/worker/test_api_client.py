@@ -85,7 +85,7 @@ class TestRefusal:
             return problem(409, "stale-attempt", "attempt 1 does not hold job 3 any more")
 
         with pytest.raises(StaleAttemptError, match="attempt 1 does not hold job 3"):
-            client(handler).heartbeat(3, {"attempt": 1})
+            client(handler).heartbeat(3, {"attempt": 1}, seconds=5)
         assert len(calls) == 1
 
     def test_another_conflict_is_no_stale_attempt(self) -> None:
