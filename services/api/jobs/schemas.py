@@ -161,5 +161,10 @@ class JobRead(BaseModel):
 
 
 class JobDetail(JobRead):
+    """An open job says what it waits for, and when something happens without anybody's help."""
+
+    waits_for: str | None
+    deadline_at: float | None
+    needs_somebody: bool
     payload: dict[str, Any]
     attempts: list[AttemptRead]

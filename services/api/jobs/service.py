@@ -12,6 +12,7 @@ from services.common.db.models import Job, JobAttempt
 from services.common.db.repositories import JobRepository, TrialRepository, WorkerRepository
 from services.common.db.states import ReleaseKind, WorkerMode, WorkState
 from services.common.errors import ConflictError, NotFoundError
+from services.common.status import job_status
 
 
 def claim(api: ApiState, caller: Caller, body: schemas.ClaimRequest) -> schemas.ClaimReply:
@@ -135,7 +136,15 @@ def get(api: ApiState, caller: Caller, job_id: int) -> schemas.JobDetail:
         jobs = api.jobs(session)
         job = _own(jobs, caller, job_id)
         attempts = [_attempt(attempt) for attempt in jobs.attempts(job_id)]
-        return schemas.JobDetail(**read(job).model_dump(), payload=job.payload, attempts=attempts)
+        status = job_status(session, job)
+        return schemas.JobDetail(
+            **read(job).model_dump(),
+            payload=job.payload,
+            attempts=attempts,
+            waits_for=status.waits_for if status else None,
+            deadline_at=status.deadline_at if status else None,
+            needs_somebody=status.needs_somebody if status else False,
+        )
 
 
 def log(api: ApiState, caller: Caller, job_id: int, attempt: int | None) -> str:

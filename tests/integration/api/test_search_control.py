@@ -94,7 +94,12 @@ class TestRetryAndClone:
     def test_a_cancelled_search_goes_on(self, platform: Platform) -> None:
         search_id = submit(platform)
         steps(platform, search_id)
+        job = platform.user.get("/v1/jobs").json()["items"][0]["id"]
+        waiting = platform.user.get(f"/v1/jobs/{job}").json()
+        assert (waiting["needs_somebody"], waiting["deadline_at"]) == (True, None)
+        assert "start one with `nasdet worker`" in waiting["waits_for"]
         act(platform, search_id, "cancel")
+        assert platform.user.get(f"/v1/jobs/{job}").json()["waits_for"] is None
         assert act(platform, search_id, "retry", {})["search"]["state"] == "running"
         assert claim(platform, register(platform)) is not None
         kinds = [event["kind"] for event in platform.user.get(f"/v1/searches/{search_id}/events").json()["items"]]
