@@ -165,6 +165,26 @@ class ControlContract:
             assert job.search_id == expected.search_id
             self.finish(database, job)
 
+    # -- budget -------------------------------------------------------------------------------------------------
+
+    def test_a_spent_budget_hands_out_nothing_more_even_before_the_next_step(
+        self, database: Database, rows: Rows, worker: int
+    ) -> None:
+        other = self.other(database, rows, "other")
+        self.evaluations(database, rows, 3)
+        with database.write_session() as session:
+            SearchRepository(session).set(rows.search_id, spec={"budget": {"gpu_hours": 0.01}})
+        for seconds in (30.0, 30.0):
+            job = self.claim(database, worker)
+            assert job is not None
+            assert job.search_id == rows.search_id
+            self.finish(database, job, seconds=seconds)
+        assert self.claim(database, worker) is None
+        self.evaluations(database, other, 1)
+        job = self.claim(database, worker)
+        assert job is not None
+        assert job.search_id == other.search_id
+
     # -- pause --------------------------------------------------------------------------------------------------
 
     def test_a_paused_search_keeps_what_runs_and_hands_out_nothing(

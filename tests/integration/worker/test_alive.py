@@ -16,6 +16,8 @@ def test_a_worker_whose_api_is_away_is_alive(platform: WorkerPlatform) -> None:
     platform.api.kill()
     platform.api.wait()
     file = platform.home / "alive"
-    file.unlink()
-
-    wait_until("sign of life", file.exists)
+    try:
+        file.unlink()
+        wait_until("sign of life", file.exists)
+    finally:
+        platform.start_api()  # other tests share it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, ScalarSelect, case, func, select, update
+from sqlalchemy import ColumnElement, Select, case, func, select, update
 from sqlalchemy.orm import aliased
 
 from services.common.db.models import Job, JobAttempt, JsonDict, Search, SearchTally, Trial, Worker
@@ -17,6 +17,7 @@ from services.common.db.states import OPEN_STATES, JobKind, SearchState, WorkSta
 from services.common.db.types import db_now
 from services.common.errors import ConflictError, NotFoundError
 
+SECONDS_PER_HOUR = 3600.0
 PRIORITIES_OF_ONE_SEARCH = 100  # a job's priority is its search's times this, plus that of its kind
 
 
@@ -116,18 +117,21 @@ class JobRepository(JobResults, JobRecovery):
         return changed
 
     def claim(self, worker_id: int, device_class: str, resident: Sequence[str]) -> Job | None:
-        """Give a worker the best queued job: one conditional UPDATE that also counts the attempt.
+        """Give a worker the best queued job: a conditional UPDATE that also counts the attempt.
 
         Order: the search's priority; then a fair share, which is the search with the fewest running jobs and,
         among equal ones, with the least device time so far; then the kind of job, what the worker already holds
         in memory, and age. Jobs of a paused search wait, except a supernet that another search waits for. A
         worker has one slot, so whatever it still holds was claimed by a request whose reply it never saw; that
-        goes back first.
+        goes back first. A search that has spent its budget gets nothing, also before its next step ends it.
         """
         self.release_unacknowledged(worker_id)
+        best = self._best_within_budget(device_class, resident)
+        if best is None:
+            return None
         claimed = self.session.scalars(
             update(Job)
-            .where(Job.id == self._best(device_class, resident), Job.state == WorkState.QUEUED)
+            .where(Job.id == best, Job.state == WorkState.QUEUED)
             .values(
                 state=WorkState.RUNNING,
                 attempt=Job.attempt + 1,
@@ -141,7 +145,27 @@ class JobRepository(JobResults, JobRecovery):
         ).one_or_none()
         return None if claimed is None else self._begin_attempt(self.get(claimed), worker_id)
 
-    def _best(self, device_class: str, resident: Sequence[str]) -> ScalarSelect[int]:
+    def _best_within_budget(self, device_class: str, resident: Sequence[str]) -> int | None:
+        spent: list[int] = []
+        while True:
+            row = self.session.execute(self._best(device_class, resident, spent)).one_or_none()
+            if row is None:
+                return None
+            job_id, search_id = row[0], row[1]
+            if search_id is None or not self._has_spent_its_budget(search_id):
+                return job_id
+            spent.append(search_id)
+
+    def _has_spent_its_budget(self, search_id: int) -> bool:
+        """Of a running search only: what an ended one left running for others is not stopped by its budget."""
+        search = self.session.get(Search, search_id)
+        if search is None or search.state is not SearchState.RUNNING:
+            return False
+        hours = (search.spec.get("budget") or {}).get("gpu_hours")
+        return hours is not None and self.device_seconds(search.id) >= hours * SECONDS_PER_HOUR
+
+    def _best(self, device_class: str, resident: Sequence[str], without: Sequence[int]) -> Select[int, int | None]:
+        """(job, search) of the job that goes next, its row held; jobs of the searches in `without` are passed over."""
         candidate = aliased(Job)
         running = (
             select(
@@ -154,7 +178,7 @@ class JobRepository(JobResults, JobRecovery):
             .cte("running")  # computed once: in a subquery, Postgres may read the clock anew for every candidate
         )
         return (
-            select(candidate.id)
+            select(candidate.id, candidate.search_id)
             .outerjoin(running, running.c.search_id == candidate.search_id)
             .outerjoin(SearchTally, SearchTally.search_id == candidate.search_id)
             .where(
@@ -162,6 +186,7 @@ class JobRepository(JobResults, JobRecovery):
                 candidate.cancel_requested.is_(False),
                 candidate.device_class.in_(("any", device_class)),
                 may_be_handed_out(candidate),
+                candidate.search_id.is_(None) | candidate.search_id.not_in(without),
             )
             .order_by(
                 (candidate.priority - candidate.priority % PRIORITIES_OF_ONE_SEARCH).desc(),
@@ -173,7 +198,6 @@ class JobRepository(JobResults, JobRecovery):
             )
             .limit(1)
             .with_for_update(skip_locked=True, key_share=True, of=candidate)  # Postgres; SQLite has one writer anyway
-            .scalar_subquery()
         )
 
     def _begin_attempt(self, job: Job, worker_id: int) -> Job:
