@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from nasdet_client.cli.options import HomeOption, JsonOption, TokenOption, UrlOp
 from nasdet_client.cli.output import command, error_console, exit_unless_succeeded, print_json, say
 from nasdet_client.cli.progress import follow
 from nasdet_client.cli.report import print_report
+from nasdet_client.errors import CommandError
 from nasdet_client.local.spec_file import read_specification
 
 app = typer.Typer(help="Submit, watch and steer searches of a running platform.", no_args_is_help=True)
@@ -154,6 +156,9 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Run a failed or cancelled search again from where it ended. What succeeded stays."""
+    for option, hours in (("--gpu-hours", gpu_hours), ("--wall-hours", wall_hours)):
+        if hours is not None and not (math.isfinite(hours) and hours > 0):
+            raise CommandError(f"{option}: expected a number of hours above 0, but got {hours}")
     with connect(url, token, home) as client:
         summary = client.retry_search(search_id, gpu_hours=gpu_hours, wall_hours=wall_hours)
     _say_state(summary, as_json)
@@ -183,7 +188,7 @@ def clone(
     _say_submitted(summary, as_json)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # -5 is a priority, and no option
 @command
 def priority(
     search_id: IdArgument,

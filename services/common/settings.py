@@ -31,7 +31,7 @@ def host_name() -> str:
 class HomeSettings(BaseSettings):
     """What every process of an installation knows: where it lives and how leases work."""
 
-    model_config = SettingsConfigDict(env_prefix="NASDET_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="NASDET_", extra="ignore", frozen=True, env_ignore_empty=True)
 
     home: Path
     database_url: str | None = None  # default: SQLite in the home

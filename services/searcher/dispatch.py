@@ -11,6 +11,7 @@ from services.common.db.states import JobKind
 from services.searcher.context import EVALUATE_PRIORITY, StepContext
 from services.searcher.payloads import evaluate_payload
 
+FEWEST_LISTS = 8  # of a whole search: searches that share a device take turns by lists
 LONGEST_LIST = 600.0  # seconds of work for one worker
 UNMEASURED_LIST = 25  # trials, as long as nobody knows how long one takes
 RECENT = 20  # trials that tell how long one takes
@@ -38,6 +39,7 @@ def dispatch(step: StepContext, supernet: Supernet) -> None:
         return
     workers = step.workers.count_live(step.owner.project_id, LIVE_LEASES * step.lease_seconds)
     length = list_length(len(pending), workers, seconds_per_trial(step.trials.ended_last(step.search_id, RECENT)))
+    length = min(length, math.ceil(step.resolved.total_trials / FEWEST_LISTS))
     payload = evaluate_payload(step, supernet)
     for start in range(0, len(pending), length):
         trials = pending[start : start + length]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import update
@@ -158,12 +159,36 @@ class ControlContract:
         other = self.other(database, rows, "other")
         self.evaluations(database, other, 2)
         with database.write_session() as session:
-            SearchRepository(session).set_priority(rows.search_id, -10, PRIORITIES_OF_ONE_SEARCH)
+            session.execute(update(Job).values(priority=40))  # of their kind
+            SearchRepository(session).set_priority(rows.search_id, -1, PRIORITIES_OF_ONE_SEARCH)
         for expected in (other, other, rows, rows):
             job = self.claim(database, worker)
             assert job is not None
             assert job.search_id == expected.search_id
             self.finish(database, job)
+
+    def test_priorities_set_at_the_same_moment_are_not_added_up(self, database: Database, rows: Rows) -> None:
+        job_id = self.evaluations(database, rows, 1)[0]
+
+        def set_to(priority: int) -> None:
+            with database.write_session() as session:
+                SearchRepository(session).set_priority(rows.search_id, priority, PRIORITIES_OF_ONE_SEARCH)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(set_to, 8 * [10]))
+            list(pool.map(set_to, 8 * [3]))
+        with database.read_session() as session:
+            assert session.get_one(Job, job_id).priority == 3 * PRIORITIES_OF_ONE_SEARCH
+
+    def test_every_trial_of_a_cancelled_search_has_its_end_told(self, database: Database, rows: Rows) -> None:
+        self.evaluations(database, rows, 1, length=2)
+        with database.write_session() as session:
+            stores.new_trials(session, rows, 2, first=2)  # no job has them yet
+        with database.write_session() as session:
+            JobRepository(session).cancel_search(rows.search_id)
+        with database.read_session() as session:
+            told = list(EventRepository(session).of_search(rows.search_id, limit=1000))
+        assert sorted(event.data["number"] for event in told if event.kind == "trial.cancelled") == [0, 1, 2, 3]
 
     # -- budget -------------------------------------------------------------------------------------------------
 

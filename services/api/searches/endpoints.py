@@ -95,9 +95,11 @@ def resume_search(search_id: PathId, api: Api, caller: Writer) -> schemas.Search
 
 
 @router.post("/{search_id}/retry", responses=refusals(404, 409))
-def retry_search(search_id: PathId, body: schemas.SearchRetry, api: Api, caller: Writer) -> schemas.SearchRead:
+def retry_search(
+    search_id: PathId, api: Api, caller: Writer, body: schemas.SearchRetry | None = None
+) -> schemas.SearchRead:
     """Run a failed or cancelled search again from where it ended, with a larger budget where one is given."""
-    return control.retry(api, caller, search_id, body)
+    return control.retry(api, caller, search_id, body or schemas.SearchRetry())
 
 
 @router.post(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.api.fields import Body, JsonObject
 
 Priority = Annotated[int, Field(strict=True, ge=-100, le=100)]
-Hours = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Hours = Annotated[float, Field(strict=True, gt=0, le=1e6, allow_inf_nan=False)]
 
 
 class SearchChange(Body):
@@ -17,7 +17,7 @@ class SearchChange(Body):
 
 
 class SearchRetry(Body):
-    """A larger budget than before; what is not given stays."""
+    """A budget that replaces the old one; what is not given stays. What was used counts."""
 
     gpu_hours: Hours | None = None
     wall_hours: Hours | None = None

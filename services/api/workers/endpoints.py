@@ -44,9 +44,10 @@ def resume_worker(worker_id: PathId, api: Api, caller: Writer) -> WorkerRead:
 
 
 @router.post("/{worker_id}/drain", responses=refusals(404))
-def drain_worker(worker_id: PathId, body: DrainRequest, api: Api, caller: Writer) -> WorkerRead:
+def drain_worker(worker_id: PathId, api: Api, caller: Writer, body: DrainRequest | None = None) -> WorkerRead:
     """It finishes the job that it holds and ends; with `now` it gives the job back, uncharged, and ends."""
-    return service.set_mode(api, caller, worker_id, WorkerMode.LEAVING if body.now else WorkerMode.DRAINING)
+    now = body is not None and body.now
+    return service.set_mode(api, caller, worker_id, WorkerMode.LEAVING if now else WorkerMode.DRAINING)
 
 
 @router.delete("/{worker_id}", status_code=204, responses=refusals(404, 409, 426))

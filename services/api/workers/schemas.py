@@ -31,7 +31,7 @@ class Registration(BaseModel):
 class DrainRequest(Body):
     """With `now` the worker gives back what it holds instead of finishing it; nobody is charged."""
 
-    now: bool = False
+    now: Annotated[bool, Field(strict=True)] = False
 
 
 class WorkerRead(BaseModel):

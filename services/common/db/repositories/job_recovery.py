@@ -172,11 +172,21 @@ class JobRecovery(JobBase):
             self._event("job.cancel_requested", job, {"reason": reason})
 
     def _cancel_jobless_trials(self, search_id: int, reason: str) -> None:
-        self._change(
+        cancelled = self.session.execute(
             update(Trial)
             .where(Trial.search_id == search_id, Trial.job_id.is_(None), Trial.state.in_(OPEN_STATES))
             .values(state=WorkState.CANCELLED, reason=reason, finished_at=db_now())
-        )
+            .returning(Trial.id, Trial.number, Trial.project_id, Trial.created_by)
+            .execution_options(synchronize_session=False)
+        ).all()
+        for trial_id, number, project_id, created_by in sorted(cancelled, key=lambda row: row[1]):
+            self.events.add(
+                f"trial.{WorkState.CANCELLED}",
+                Owner(project_id, created_by),
+                search_id=search_id,
+                trial_id=trial_id,
+                data={"number": number, "reason": reason},
+            )
 
     def _take_back(self, job_id: int, attempt: int, *also: ColumnElement[bool]) -> bool:
         """running → queued, from this attempt only. What becomes of it is decided in the same transaction."""

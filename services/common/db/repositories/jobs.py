@@ -18,6 +18,7 @@ from services.common.db.types import db_now
 from services.common.errors import ConflictError, NotFoundError
 
 SECONDS_PER_HOUR = 3600.0
+PRIORITY_SHIFT = 1_000_000
 PRIORITIES_OF_ONE_SEARCH = 100  # a job's priority is its search's times this, plus that of its kind
 
 
@@ -167,6 +168,7 @@ class JobRepository(JobResults, JobRecovery):
     def _best(self, device_class: str, resident: Sequence[str], without: Sequence[int]) -> Select[int, int | None]:
         """(job, search) of the job that goes next, its row held; jobs of the searches in `without` are passed over."""
         candidate = aliased(Job)
+        above_zero = candidate.priority + PRIORITY_SHIFT  # SQL's remainder of a negative number is negative
         running = (
             select(
                 Job.search_id,
@@ -189,7 +191,7 @@ class JobRepository(JobResults, JobRecovery):
                 candidate.search_id.is_(None) | candidate.search_id.not_in(without),
             )
             .order_by(
-                (candidate.priority - candidate.priority % PRIORITIES_OF_ONE_SEARCH).desc(),
+                (above_zero - above_zero % PRIORITIES_OF_ONE_SEARCH).desc(),
                 func.coalesce(running.c.jobs, 0),
                 func.coalesce(SearchTally.share, 0.0) + func.coalesce(running.c.seconds, 0.0),
                 candidate.priority.desc(),

@@ -180,7 +180,11 @@ class SearchRepository:
 
     def set_priority(self, search_id: int, priority: int, jobs_of_one: int) -> Search:
         """Change what goes first, for the jobs that are queued already too (`PRIORITIES_OF_ONE_SEARCH`)."""
-        search = self.get(search_id)
+        # Held first: whoever changes it at the same moment waits, and reckons from our number.
+        held = select(Search).where(Search.id == search_id).with_for_update(key_share=True)
+        search = self.session.scalars(held, execution_options={"populate_existing": True}).one_or_none()
+        if search is None:
+            raise NotFoundError(f"there is no search {search_id}")
         by = (priority - search.priority) * jobs_of_one
         if by == 0:
             return search
