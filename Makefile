@@ -57,7 +57,8 @@ imports: install  ## who may import whom (pyproject.toml, [tool.importlinter])
 	$(BIN)/lint-imports
 
 pytest: install  ## the tests that need no GPU and end within minutes
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal --golden=$(GOLDEN)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal --golden=$(GOLDEN) \
+	  --durations=20 --durations-min=5
 
 kill-test: install  ## the long kill test: kill -9 at seeded points, same result
 	$(BIN)/python -m pytest tests/e2e -m slow --timeout 3600

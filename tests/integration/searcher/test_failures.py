@@ -16,7 +16,9 @@ from services.common.settings import SearcherSettings
 from services.searcher.main import STEP_FAILURES, Searcher
 from tests.support.searches import SPEC, FakeWorker, Installation
 
-pytestmark = pytest.mark.integration
+# What a step makes of a failure is the same on each database (tests/contracts); the second one costs two minutes.
+EACH_STORE = ["sqlite", pytest.param("postgres", marks=pytest.mark.slow)]
+pytestmark = [pytest.mark.integration, pytest.mark.parametrize("store", EACH_STORE, indirect=True)]
 NewInstallation = Callable[[], Installation]
 
 
