@@ -129,7 +129,7 @@ class TestMetrics:
         assert value(api, "nasdet_http_request_seconds_count", method="other", route="none") == 3
         text = api.metrics()
         assert "wp-admin" not in text
-        assert "77000" not in text
+        assert "/v1/searches/77" not in text
 
     def test_the_store_is_counted_at_each_scrape(self, api: ApiProcess, database_url: str) -> None:
         database = Database(database_url)
