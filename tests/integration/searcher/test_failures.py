@@ -160,7 +160,7 @@ class TestBudget:
     def test_the_search_ends_when_the_device_time_is_spent(self, installation: Installation) -> None:
         submit(installation, budget={"gpu_hours": 1})
         worker = FakeWorker(installation.database)
-        installation.run_until(lambda: len(installation.jobs(JobKind.EVALUATE)) == 1, worker)
+        installation.run_until(lambda: len(installation.jobs(JobKind.EVALUATE)) >= 1, worker)
         with installation.database.write_session() as session:
             longer = {JobAttempt.created_at: JobAttempt.created_at - 1900.0}
             session.execute(update(JobAttempt).values(longer))  # two of them
