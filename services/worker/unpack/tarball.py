@@ -13,6 +13,7 @@ from typing import BinaryIO
 from services.worker.unpack.writer import CHUNK, TreeWriter, UnpackError
 
 BLOCK = 512
+MOST_PADDING = 1 << 20  # bytes of zeros after the end; packers fill up to 10 KiB
 LONGEST_HEADER = 1 << 20  # bytes of a long name or of extended attributes
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _KINDS = {
@@ -29,10 +30,11 @@ def unpack_tar(stream: BinaryIO, writer: TreeWriter) -> None:
     """Raises UnpackError at the first thing that is no ordinary file or folder."""
     longer: dict[str, str] = {}
     while True:
-        block = _read(stream, BLOCK, may_end=True)
-        if not block or not any(block):
+        block = _read(stream, BLOCK)
+        if not any(block):
             if longer:
                 raise UnpackError("the archive ends after a long name, without the file that has it; send it anew")
+            _read_end(stream)
             return
         try:
             member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -53,6 +55,15 @@ def unpack_tar(stream: BinaryIO, writer: TreeWriter) -> None:
         else:
             _unpack_member(stream, member, longer, writer)
             longer = {}
+
+
+def _read_end(stream: BinaryIO) -> None:
+    """Nothing but padding may follow the end mark. Read to its last byte: only there a checksum is compared."""
+    padding = 0
+    while chunk := stream.read(CHUNK):
+        padding += len(chunk)
+        if any(chunk) or padding > MOST_PADDING:
+            raise UnpackError("the archive goes on after its end, e.g. with a second one; pack the folder in one piece")
 
 
 def _unpack_member(stream: BinaryIO, member: tarfile.TarInfo, longer: dict[str, str], writer: TreeWriter) -> None:
@@ -122,14 +133,12 @@ def _size(text: str, name: str) -> int:
     return int(text)
 
 
-def _read(stream: BinaryIO, size: int, *, may_end: bool = False) -> bytes:
-    """Exactly so many bytes; none at the end of the stream where it may end."""
+def _read(stream: BinaryIO, size: int) -> bytes:
+    """Exactly so many bytes: an archive ends with its end mark, and nowhere else."""
     data = stream.read(size)
     while len(data) < size:
         more = stream.read(size - len(data))
         if not more:
-            if may_end and not data:
-                return b""
-            raise UnpackError("the archive ends in the middle of a file; pack and send it anew")
+            raise UnpackError("the archive ends before its end mark: a part of it is missing; pack and send it anew")
         data += more
     return data

@@ -28,6 +28,8 @@ def unpack_zip(file: BinaryIO, writer: TreeWriter, limits: Limits) -> None:
         )
     try:
         with zipfile.ZipFile(file) as archive:
+            if not archive.infolist():
+                raise UnpackError("the archive is empty; pack the folder with its files")
             for entry in archive.infolist():
                 _unpack_entry(archive, entry, writer)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:

@@ -287,3 +287,33 @@ def test_a_zip_with_a_directory_that_would_fill_the_memory_is_refused(place: Pla
 @pytest.mark.parametrize("data", [b"", b"x", os.urandom(2000), b"Rar!\x1a\x07" + bytes(1000), b"\x1f\x8b"])
 def test_what_is_no_archive_is_a_sentence(place: Place, data: bytes) -> None:
     place.refusal(data)
+
+
+def _gzip_with_another_checksum() -> bytes:
+    data = bytearray(gzip.compress(good_tar()))
+    data[-8] ^= 1  # CRC-32 and length stand at the end
+    return bytes(data)
+
+
+def _tar_without_its_end() -> bytes:
+    """Cut exactly where the last file ends."""
+    whole = good_tar()
+    blocks = -(-len(whole.rstrip(b"\0")) // 512)
+    return whole[: blocks * 512]
+
+
+@pytest.mark.parametrize(
+    ("archive", "said"),
+    [
+        (_gzip_with_another_checksum, "damaged"),
+        (_tar_without_its_end, "missing"),
+        (lambda: good_tar() + good_tar(), "after its end"),
+        (lambda: good_tar() + b"more", "after its end"),
+        (lambda: gzip.compress(good_tar()) + gzip.compress(good_tar()), "after its end"),
+        (lambda: good_tar() + bytes(2 << 20), "after its end"),
+        (lambda: zip_of(), "empty"),
+    ],
+)
+def test_what_lost_or_gained_a_part_is_refused(place: Place, archive: Callable[[], bytes], said: str) -> None:
+    """Also where every file that is left is whole: a data set with fewer pictures is another one."""
+    assert said in place.refusal(archive())
