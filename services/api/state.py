@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -50,6 +51,11 @@ class ApiState:
         return metrics
 
     @cached_property
+    def transfers(self) -> CapacityLimiter:
+        """Threads that move artifacts: a store that hangs takes these, and none that answer claims and heartbeats."""
+        return CapacityLimiter(self.settings.transfers)
+
+    @cached_property
     def pace(self) -> Pace:
         """How often workers send heartbeats."""
         return Pace(self.settings.lease_seconds)
@@ -62,7 +68,7 @@ class ApiState:
         return float(session.scalar(select(db_now())) or 0.0) - moment
 
 
-def _state(request: Request) -> ApiState:
+async def _state(request: Request) -> ApiState:
     state: ApiState = request.app.state.api
     return state
 

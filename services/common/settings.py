@@ -99,6 +99,7 @@ class ApiSettings(HomeSettings):
     metrics_host: str = "127.0.0.1"
     artifacts_url: str | None = None  # where artifacts are kept, e.g. s3://bucket/prefix; none: HOME/artifacts
     threads: Annotated[int, Field(ge=2, le=200)] = 40  # of sync endpoints; the pool is of the same size
+    transfers: Annotated[int, Field(ge=1, le=200)] = 20  # artifacts that are on their way at once; others wait
     max_body: Annotated[int, Field(ge=1024)] = 16 << 20  # bytes of a JSON body
     max_artifact: Annotated[int, Field(ge=1024)] = 8 << 30  # bytes of one artifact
     max_archive: Annotated[int, Field(ge=1024)] = 200 << 30  # bytes of one dataset's archive

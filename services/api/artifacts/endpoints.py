@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated, BinaryIO
 
+from anyio import CancelScope, CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -39,7 +41,7 @@ async def put_artifact(
     draft = await run_in_threadpool(api.store.draft)
     try:
         await _receive(request, draft, api.settings.max_artifact)
-        new = await run_in_threadpool(service.keep, api, caller, draft, digest)
+        new = await run_sync(service.keep, api, caller, draft, digest, limiter=api.transfers)
     finally:
         await run_in_threadpool(draft.abandon)
     response.status_code = 201 if new else 200
@@ -70,23 +72,26 @@ def head_artifact(digest: PathDigest, api: Api, caller: ReaderOrWorker) -> Respo
     responses={**refusals(404), 206: {"description": "Partial Content", "content": _CONTENT}},
     response_class=StreamingResponse,
 )
-def get_artifact(
+async def get_artifact(
     digest: PathDigest, api: Api, caller: ReaderOrWorker, byte_range: RangeHeader = None
 ) -> StreamingResponse:
     """The bytes, or the rest of them for one whose transfer was cut off (`Range: bytes=N-`)."""
-    artifact = service.find(api, caller, digest)
+    artifact = await run_in_threadpool(service.find, api, caller, digest)
     asked = _FROM.match(byte_range or "")
     start = int(asked[1]) if asked is not None and int(asked[1]) < artifact.size else 0
-    file = api.store.open(digest, start)
+    file = await run_sync(api.store.open, digest, start, limiter=api.transfers)
     headers = {"Content-Length": str(artifact.size - start), "ETag": f'"{digest}"', "Accept-Ranges": "bytes"}
     if start:
         headers["Content-Range"] = f"bytes {start}-{artifact.size - 1}/{artifact.size}"
     return StreamingResponse(
-        _chunks(file), 206 if start else 200, headers=headers, media_type="application/octet-stream"
+        _chunks(file, api.transfers), 206 if start else 200, headers=headers, media_type="application/octet-stream"
     )
 
 
-def _chunks(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while chunk := file.read(CHUNK):
+async def _chunks(file: BinaryIO, limiter: CapacityLimiter) -> AsyncIterator[bytes]:
+    try:
+        while chunk := await run_sync(file.read, CHUNK, limiter=limiter):
             yield chunk
+    finally:
+        with CancelScope(shield=True):  # also for somebody who left in the middle
+            await run_sync(file.close, limiter=limiter)

@@ -27,6 +27,9 @@ MOST_PARTS = 9_000  # S3 takes 10,000
 PARTS_AT_ONCE = 2
 _IN_PLACE = ("file", "local", "sftp", "ftp", "smb")  # they show files that are half written
 
+# A store that hangs is given up, so that whoever asked is told to ask again (botocore's own limits are minutes).
+_S3_CLIENT = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 2}}
+
 log = structlog.get_logger()
 
 
@@ -124,7 +127,8 @@ def _connect(url: str) -> tuple[Any, str]:
         )
     try:
         # No listing is remembered: other processes write and remove, too.
-        fs, root = fsspec.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+        options = {"config_kwargs": _S3_CLIENT} if protocol == "s3" else {}
+        fs, root = fsspec.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **options)
     except (ImportError, ValueError) as error:
         raise SettingError(
             f"the artifacts of {url} cannot be reached: {error}; for s3:// install it with: pip install 'nasdet[s3]'"
