@@ -12,7 +12,7 @@ from services.api.requests import facts
 from services.api.state import ApiState
 from services.common.db.repositories import Owner, TokenRepository
 from services.common.db.repositories.tokens import ValidToken, find_token
-from services.common.db.session import DATABASE_AWAY
+from services.common.db.session import DATABASE_AWAY, Database
 from services.common.errors import ForbiddenError, UnauthorizedError
 
 MAX_TOKEN_LENGTH = 512
@@ -44,7 +44,7 @@ class AccessRule:
     def __call__(self, request: Request) -> Caller:
         state: ApiState = request.app.state.api
         told = facts(request.scope)
-        token = _find(state, _bearer(request))
+        token = _find(state, _bearer(request.headers.get("authorization", "")))
         told.token, told.account = token.name, token.account_id
         if not self.scopes & token.scopes:
             raise ForbiddenError(
@@ -54,8 +54,22 @@ class AccessRule:
         return Caller(Owner(token.project_id, token.account_id), token.scopes, token.id, told.id)
 
 
-def _bearer(request: Request) -> str:
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+def opens_something(database: Database, header: str) -> bool:
+    """Whether an Authorization header holds a valid token, of whatever scope; the route asks for more.
+
+    While the database is away nobody can tell, and the route says so.
+    """
+    try:
+        return find_token(database, _bearer(header)) is not None
+    except UnauthorizedError:
+        return False
+    except DATABASE_AWAY as error:
+        log.warning("token.not_looked_up", error=str(error))
+        return True
+
+
+def _bearer(header: str) -> str:
+    scheme, _, value = header.partition(" ")
     value = value.strip()
     if scheme.lower() != "bearer" or not value or len(value) > MAX_TOKEN_LENGTH:
         raise UnauthorizedError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -12,7 +13,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.types import ASGIApp
 
 from services.api import health, problems
-from services.api.access import Reader
+from services.api.access import Reader, opens_something
 from services.api.artifacts import endpoints as artifacts
 from services.api.artifacts.choose import artifact_store
 from services.api.artifacts.collector import Collector
@@ -93,7 +94,7 @@ def create_app(settings: ApiSettings) -> Application:
     app.state.api = ApiState(settings, database, store, collector, finisher)
     problems.install(app)
     app.hosts = hosts
-    app.add_middleware(BodyLimitMiddleware, limit=settings.max_body)
+    app.add_middleware(BodyLimitMiddleware, limit=settings.max_body, is_known=partial(opens_something, database))
     app.include_router(meta)
     for resource in (health, datasets, spaces, searches, workers, jobs, artifacts, tokens, audit):
         app.include_router(resource.router)

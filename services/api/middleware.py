@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Callable
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.api.problems import problem
-from services.common.errors import BadRequestError, ForbiddenError, PayloadTooLargeError, ServiceError
+from services.common.errors import (
+    BadRequestError,
+    ForbiddenError,
+    PayloadTooLargeError,
+    RequestTimeoutError,
+    ServiceError,
+    UnauthorizedError,
+)
 
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # The endpoint counts these bytes itself, as they come.
@@ -76,28 +86,51 @@ def _is_own(origin: str, host: str) -> bool:
     return scheme is not None and origin.lower()[scheme.end() :] == host
 
 
-class BodyLimitMiddleware:
-    """Reads a body up to the limit before anybody parses it; 413 beyond, however long the header says it is."""
+STRANGERS_BYTES = 64 << 10  # of a body that are read before its sender's token is looked at
+SILENCE_SECONDS = 30.0
+SILENCE = f"no more of the body came for {SILENCE_SECONDS:g} s; send the request again"
+STRANGER = "a body of this size is read from senders with a valid token only; send it as 'Authorization: Bearer TOKEN'"
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+
+async def _refuse(error: ServiceError, scope: Scope, receive: Receive, send: Send) -> None:
+    await problem(error, {"Connection": "close"})(scope, receive, send)
+
+
+class BodyLimitMiddleware:
+    """Reads a body up to the limit before anybody parses it; 413 beyond, however long the header says it is.
+
+    More than a little is kept for nobody whose token is not known, and for nobody who falls silent in the middle.
+    `is_known` is asked in a thread whether an Authorization header opens anything.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, is_known: Callable[[str], bool]) -> None:
         self.app = app
         self.limit = limit
+        self.is_known = is_known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or _STREAMED.fullmatch(f"{scope['method']} {scope['path']}"):
             await self.app(scope, receive, send)
             return
         received: list[Message] = []
-        size, more = 0, True
+        size, more, known = 0, True, False
         while more:
-            message = await receive()
+            try:
+                message = await asyncio.wait_for(receive(), SILENCE_SECONDS)
+            except TimeoutError:
+                await _refuse(RequestTimeoutError(SILENCE), scope, receive, send)
+                return
             received.append(message)
             size += len(message.get("body", b""))
             more = message["type"] == "http.request" and message.get("more_body", False)
             if size > self.limit:
-                error = PayloadTooLargeError(f"a body may have {self.limit} bytes at most")
-                await problem(error, {"Connection": "close"})(scope, receive, send)
+                await _refuse(PayloadTooLargeError(f"a body may have {self.limit} bytes at most"), scope, receive, send)
                 return
+            if size > STRANGERS_BYTES and not known:
+                known = await run_in_threadpool(self.is_known, Headers(scope=scope).get("authorization", ""))
+                if not known:
+                    await _refuse(UnauthorizedError(STRANGER), scope, receive, send)
+                    return
         received.reverse()
 
         async def replay() -> Message:

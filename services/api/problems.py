@@ -136,7 +136,7 @@ def _unexpected(request: Request, error: Exception) -> JSONResponse:
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: which refusals its caller must expect, besides those every route has."""
-    everywhere = (400, 401, 403, 413, 422, 500, 503, 507)
+    everywhere = (400, 401, 403, 408, 413, 422, 500, 503, 507)
     content = {"application/problem+json": {"schema": Problem.model_json_schema()}}
     return {
         status: {"description": http.HTTPStatus(status).phrase, "content": content}

@@ -94,6 +94,12 @@ class IncompleteJobError(ConflictError):
     title = "Results are missing"
 
 
+class RequestTimeoutError(ServiceError):
+    status = 408
+    slug = "timeout"
+    title = "The rest of the request did not come"
+
+
 class PayloadTooLargeError(ServiceError):
     status = 413
     slug = "too-large"

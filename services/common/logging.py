@@ -77,7 +77,8 @@ def configure_logging(
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(LEVELS[level])
-    for library in ("alembic", "httpx", "httpcore"):  # a line for each request, with its query
+    # A line for each request: with its query, or with the signature that opens an object store.
+    for library in ("alembic", "httpx", "httpcore", "botocore", "aiobotocore", "s3fs", "fsspec", "urllib3", "aiohttp"):
         logging.getLogger(library).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

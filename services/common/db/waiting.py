@@ -19,13 +19,17 @@ log = structlog.get_logger()
 def check_database_url(url: str) -> None:
     """Raises SettingError, without the password, for what is no address of a database we can use."""
     try:
-        make_url(url).get_dialect()
+        parsed = make_url(url)
+        parsed.get_dialect()
     except ValueError:
         reason = "its port is no number"
     except (ArgumentError, ImportError) as error:
         reason = " ".join(str(error).split())
     else:
-        return
+        if "@" not in (parsed.host or ""):
+            return
+        # What stands there is the end of a password: it is in no sentence of ours.
+        reason = "there is an @ in its password, which has to be written %40, or the password put into a file"
     raise SettingError(
         "expected an address such as postgresql+psycopg://nasdet@127.0.0.1:5432/nasdet in NASDET_DATABASE_URL, "
         f"but what it holds cannot be used: {reason}"

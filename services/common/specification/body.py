@@ -21,7 +21,7 @@ MAX_IMAGE_SIDE = 16_384
 MAX_LIST = 8
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-DatasetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
+DatasetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$")]
 Side = Annotated[int, Field(ge=1, le=MAX_IMAGE_SIDE)]
 Settings = Annotated[dict[str, Any], Field(max_length=100)]
 

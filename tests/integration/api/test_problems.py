@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -66,6 +66,19 @@ def test_a_malformed_body_is_refused_with_a_sentence(shared: Platform, content: 
     assert response.status_code in (400, 422)
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/searches", "/no/such/route"])
+@pytest.mark.parametrize("token", ["", "Bearer nasdet_nobody", "Basic abc"])
+def test_a_strangers_body_is_not_read_to_its_end(shared: Platform, path: str, token: str) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(50):
+            yield b" " * (32 << 10)
+
+    headers = {"Authorization": token} if token else {}
+    response = shared.anonymous.post(path, content=chunks(), headers=headers)
+    assert (response.status_code, response.headers["content-type"]) == (401, "application/problem+json")
+    assert shared.user.post(path, content=b" " * (1 << 20)).status_code in (404, 422)  # with a token it is read
 
 
 def test_a_large_body_is_413_whatever_its_header_says(start: Callable[..., Platform]) -> None:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from services.common.db.repositories import TokenRepository
 from tests.support.api_platform import Platform
 
 
@@ -95,3 +96,15 @@ def test_pages_follow_each_other(platform: Platform) -> None:
 def test_what_is_no_token_is_422(shared: Platform, body: dict[str, object]) -> None:
     answer = shared.user.post("/v1/tokens", content=json.dumps(body), headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
+
+
+def test_an_admin_of_another_project_sees_and_revokes_nothing_here(platform: Platform) -> None:
+    made = create(platform, "bob", "read")
+    with platform.api.database.write_session() as session:
+        stranger = TokenRepository(session).ensure_owner("stranger", "another project")
+        TokenRepository(session).add(stranger, "theirs", "t" * 40, ["admin"])
+    theirs = {"Authorization": "Bearer " + "t" * 40}
+    listed = platform.anonymous.get("/v1/tokens", headers=theirs).json()["items"]
+    assert [item["name"] for item in listed] == ["theirs"]
+    assert platform.anonymous.delete(f"/v1/tokens/{made['id']}", headers=theirs).status_code == 404
+    assert status(platform, made["token"]) == 200
