@@ -3,6 +3,8 @@
 #   compose.sh up        make missing secrets, build, start, wait until everything is healthy, say where it is
 #   compose.sh down      stop and remove the containers; volumes, data and secrets stay
 #   compose.sh secrets   only make missing secrets
+#   compose.sh ...       anything else is handed to docker compose, with the files and the project of `up`:
+#                        compose.sh ps, compose.sh exec api nasdet doctor
 # Settings are those of docker-compose.yml, from the environment or the file .env.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,10 +16,17 @@ export COMPOSE_HTTP_TIMEOUT=${COMPOSE_HTTP_TIMEOUT:-600}  # docker-compose 1.29:
 say() { printf '%s\n' "$*"; }
 fail() { printf '%s\n' "$*" >&2; exit 2; }
 
-# setting NAME DEFAULT: from the environment, else from .env as compose reads it
+# setting NAME DEFAULT: from the environment, else from .env. Compose reads more ways of writing a value, and the two
+# of its versions read them differently: what is not plain is refused, so that all of us mean the same.
 setting() {
   local value=${!1:-}
-  if [[ -z $value && -f .env ]]; then value=$(sed -n "s/^$1=//p" .env | tail -n 1); fi
+  if [[ -z $value && -f .env ]]; then
+    if grep -qE "^[[:space:]]*export[[:space:]]+$1=|^[[:space:]]+$1=|^$1=.*([\"'~\$[:space:]]|[[:space:]]#)" .env; then
+      fail "expected a line such as $1=/plain/value in .env (no export, quotes, spaces, ~, \$ or comment), but it has: \
+$(grep -E "$1=" .env | tail -n 1)"
+    fi
+    value=$(sed -n "s/^$1=//p" .env | tail -n 1)
+  fi
   printf '%s' "${value:-$2}"
 }
 
@@ -32,9 +41,9 @@ choose_compose() {
 choose_files() {
   compose+=(-f docker-compose.yml)
   if nvidia-smi -L 2>/dev/null | grep -q '^GPU '; then
-    say "GPUs: $(nvidia-smi -L | grep -c '^GPU ') (nvidia-smi); the worker gets them all"
+    say "GPUs: $(nvidia-smi -L | grep -c '^GPU ') (nvidia-smi); the worker gets them all" >&2
   else
-    say "no GPU here (nvidia-smi finds none): using docker-compose.cpu.yml"
+    say "no GPU here (nvidia-smi finds none): using docker-compose.cpu.yml" >&2
     compose+=(-f docker-compose.cpu.yml)
   fi
 }
@@ -62,6 +71,8 @@ check_data_root() {
   folder=$(setting DATA_ROOT '')
   if [[ -z $folder ]]; then
     mkdir -p data
+  elif [[ $folder != /* && $folder != ./* && $folder != ../* ]]; then
+    fail "expected a path in DATA_ROOT, but compose takes $folder for the name of a volume; write ./$folder"
   elif [[ ! -d $folder ]]; then
     fail "expected a folder with data sets, but DATA_ROOT=$folder is none; make it or name another one"
   fi
@@ -88,7 +99,7 @@ wait_until_healthy() {
     say "$(docker inspect --format '{{.Name}}' "$container") is $(health_of "$container"); its last lines:" >&2
     docker logs --tail 20 "$container" >&2
   done
-  fail "not everything was healthy within $WAIT_SECONDS s; see above, and: ${compose[*]} logs"
+  fail "not everything was healthy within $WAIT_SECONDS s; see above, and: deploy/compose.sh logs"
 }
 
 up() {
@@ -101,7 +112,7 @@ up() {
   wait_until_healthy
   say "nasdet is up: http://127.0.0.1:$(setting NASDET_PORT 8765)"
   say "token: $(setting NASDET_SECRETS ./deploy/secrets)/operator_token; data sets: the folders in $(setting DATA_ROOT ./data)"
-  say "check it: ${compose[*]} exec api nasdet doctor; stop it: make down"
+  say "check it: deploy/compose.sh exec api nasdet doctor; stop it: make down"
 }
 
 down() {
@@ -121,5 +132,6 @@ case ${1:-} in
   up) up ;;
   down) down ;;
   secrets) make_secrets ;;
-  *) sed -n '2,6p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  '' | -h | --help) sed -n '2,8p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  *) choose_compose; choose_files; exec "${compose[@]}" "$@" ;;
 esac

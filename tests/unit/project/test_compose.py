@@ -244,3 +244,35 @@ class TestSecrets:
             assert subprocess.run(["git", "check-ignore", "-q", name], cwd=repository, check=False).returncode == 0, (
                 name
             )
+
+
+class TestSettings:
+    """`.env` is read by Compose too: what the two of us might read differently is refused."""
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ('DATA_ROOT="/pictures"', "plain"),
+            ("export DATA_ROOT=/pictures", "plain"),
+            ("DATA_ROOT=/pictures  # of cells", "plain"),
+            ("DATA_ROOT=~/pictures", "plain"),
+            ("DATA_ROOT=${HOME}", "plain"),
+            ("DATA_ROOT=/pictures\r", "plain"),
+            ("DATA_ROOT=pictures", "write ./pictures"),
+            ("DATA_ROOT=./pictures", None),
+            ("#DATA_ROOT=pictures", None),
+        ],
+    )
+    def test_a_data_root_means_the_same_to_compose_and_to_us(
+        self, repository: Path, tmp_path: Path, line: str, said: str | None
+    ) -> None:
+        (tmp_path / "pictures").mkdir()
+        (tmp_path / ".env").write_text(line + "\n", encoding="utf-8", newline="")
+        script = (repository / "deploy" / "compose.sh").read_text(encoding="utf-8")
+        functions = re.sub(r'^cd "\$.*$', "", script.partition("\ncase ")[0], flags=re.MULTILINE)
+        environment = {key: value for key, value in os.environ.items() if key != "DATA_ROOT"}
+        done = subprocess.run(
+            ["bash", "-c", f"{functions}\ncheck_data_root"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, said is None or said in done.stderr) == (0 if said is None else 2, True), done.stderr
