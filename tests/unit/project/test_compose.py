@@ -246,7 +246,7 @@ class TestSecrets:
             )
 
 
-class TestSettings:
+class TestDotEnv:
     """`.env` is read by Compose too: what the two of us might read differently is refused."""
 
     @pytest.mark.parametrize(
