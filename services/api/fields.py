@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Generic, Self, TypeVar
 
-from fastapi import Path, Query
+from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from services.common.errors import InvalidRequestError
 
 MAX_INTEGER = 2**63 - 1
 MAX_ATTEMPT = 2**31 - 1
@@ -85,6 +87,15 @@ PathDigest = Annotated[str, Path(pattern=DIGEST_PATTERN)]
 PathName = Annotated[str, Path(pattern=NAME_PATTERN, max_length=200)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[str | None, Query(pattern="^[0-9]{1,18}$", description="next_cursor of the page before")]
+
+
+async def refuse_body(request: Request) -> None:
+    """For routes that take no body: what is sent all the same was meant to do something, and would not."""
+    if await request.body() not in (b"", b"{}"):
+        raise InvalidRequestError("body: this route takes none, but one came; leave it out")
+
+
+WITHOUT_BODY = [Depends(refuse_body)]
 
 
 def position(cursor: str | None, first: int = 0) -> int:

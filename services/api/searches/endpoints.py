@@ -11,6 +11,7 @@ from services.api.conditional import NOT_MODIFIED, KnownTag, answer
 from services.api.fields import (
     MAX_INTEGER,
     MAX_NUMBER,
+    WITHOUT_BODY,
     Cursor,
     JsonObject,
     Limit,
@@ -76,19 +77,19 @@ def change_search(search_id: PathId, body: schemas.SearchChange, api: Api, calle
     return control.set_priority(api, caller, search_id, body.priority)
 
 
-@router.post("/{search_id}/cancel", responses=refusals(404, 409))
+@router.post("/{search_id}/cancel", dependencies=WITHOUT_BODY, responses=refusals(404, 409))
 def cancel_search(search_id: PathId, api: Api, caller: Writer) -> schemas.SearchRead:
     """Stop a search for good: queued work ends now, running work at its next heartbeat."""
     return control.cancel(api, caller, search_id)
 
 
-@router.post("/{search_id}/pause", responses=refusals(404, 409))
+@router.post("/{search_id}/pause", dependencies=WITHOUT_BODY, responses=refusals(404, 409))
 def pause_search(search_id: PathId, api: Api, caller: Writer) -> schemas.SearchRead:
     """Hand out nothing more of a search; what runs goes on to its end."""
     return control.pause(api, caller, search_id)
 
 
-@router.post("/{search_id}/resume", responses=refusals(404, 409))
+@router.post("/{search_id}/resume", dependencies=WITHOUT_BODY, responses=refusals(404, 409))
 def resume_search(search_id: PathId, api: Api, caller: Writer) -> schemas.SearchRead:
     """Go on with a paused search."""
     return control.resume(api, caller, search_id)

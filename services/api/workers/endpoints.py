@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from services.api.access import ReaderOrWorker, Writer
-from services.api.fields import NO_NUL, Cursor, Limit, Page, PathId, cursor_after, position
+from services.api.fields import NO_NUL, WITHOUT_BODY, Cursor, Limit, Page, PathId, cursor_after, position
 from services.api.problems import refusals
 from services.api.state import Api
 from services.api.workers import service
@@ -31,13 +31,13 @@ def list_workers(api: Api, caller: ReaderOrWorker, cursor: Cursor = None, limit:
     return Page(items=items, next_cursor=cursor_after(items[-1].id if items else None, len(items), limit))
 
 
-@router.post("/{worker_id}/pause", responses=refusals(404))
+@router.post("/{worker_id}/pause", dependencies=WITHOUT_BODY, responses=refusals(404))
 def pause_worker(worker_id: PathId, api: Api, caller: Writer) -> WorkerRead:
     """It finishes the job that it holds and gets no other until it is resumed, or started anew."""
     return service.set_mode(api, caller, worker_id, WorkerMode.PAUSED)
 
 
-@router.post("/{worker_id}/resume", responses=refusals(404))
+@router.post("/{worker_id}/resume", dependencies=WITHOUT_BODY, responses=refusals(404))
 def resume_worker(worker_id: PathId, api: Api, caller: Writer) -> WorkerRead:
     """It gets jobs again. Also takes back a drain that it has not yet heard of."""
     return service.set_mode(api, caller, worker_id, WorkerMode.ACTIVE)

@@ -49,6 +49,18 @@ class TestPause:
             assert "is cancelled" in act(platform, search_id, what, status=409)["detail"]
 
 
+@pytest.mark.parametrize("path", ["searches/1/pause", "searches/1/resume", "searches/1/cancel", "workers/1/pause"])
+def test_a_body_that_would_do_nothing_is_refused(platform: Platform, path: str) -> None:
+    submit(platform)
+    register(platform)
+    for content in (b'{"force": true}', b"please"):
+        response = platform.user.post(f"/v1/{path}", content=content)
+        assert response.status_code == 422
+        assert "takes none" in response.json()["detail"]
+    assert platform.user.get("/v1/searches/1").json()["search"]["state"] == "running"
+    assert platform.user.post(f"/v1/{path}", json={}).status_code == 200
+
+
 class TestPriority:
     def test_the_higher_one_is_claimed_first_even_when_it_was_raised_later(self, platform: Platform) -> None:
         first, second = submit(platform), submit(platform, seed=1)
