@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from services.common.db.repositories import WorkerRepository
 
 COUNT_SECONDS = 5.0  # the number of workers is counted this often only
-FASTEST_SECONDS = 2.0  # whoever cancels something has the device back within 5 s
+FASTEST_SECONDS = 1.5  # whoever cancels something has the device back within 5 s
 HEARTBEATS_PER_SECOND = 100  # of all workers together
 LIVE_LEASES = 2  # a worker that was not seen for so many leases is not counted
 

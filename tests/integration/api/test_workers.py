@@ -149,8 +149,8 @@ class TestPace:
         evaluation(platform, 1)
         job = claim(platform, worker_id)
         assert job is not None
-        assert job["heartbeat_seconds"] == 2.0
-        assert beat(platform, job)["heartbeat_seconds"] == 2.0
+        assert job["heartbeat_seconds"] == 1.5
+        assert beat(platform, job)["heartbeat_seconds"] == 1.5
 
 
 class TestText:

@@ -144,9 +144,10 @@ def test_cancel_frees_the_device_within_five_seconds(tmp_path: Path, monkeypatch
         )
         other = submit(client, 2)
         client.cancel_search(search_id)
-        started = time.monotonic()
         wait_for(client, lambda: bool(running_jobs(client, other)), "the next search's turn")
-        assert time.monotonic() - started <= 5.0
+        # By the database's clock: from the word to the moment at which the worker had given the job back.
+        told = {event["kind"]: event["created_at"] for event in client.events(search_id)}
+        assert told["job.released"] - told["search.cancelled"] <= 5.0
         assert client.search(search_id)["search"]["state"] == "cancelled"
         attempts = [
             attempt

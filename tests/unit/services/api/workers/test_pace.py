@@ -7,8 +7,8 @@ from services.api.workers.pace import Pace
 
 def test_few_workers_beat_fast_and_many_share_a_hundred_a_second() -> None:
     pace = Pace(lease_seconds=30)
-    assert pace.of(1) == 2.0
-    assert pace.of(200) == 2.0
+    assert pace.of(1) == 1.5
+    assert pace.of(150) == 1.5
     assert pace.of(500) == 5.0
     assert pace.of(1000) == 10.0
 
