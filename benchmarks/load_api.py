@@ -38,7 +38,7 @@ from services.common.settings import PROTOCOL
 
 EVERY_SECONDS = 2.0
 LIST_LENGTH = 500  # trials of one job
-IDLE_REQUESTS = 300
+IDLE_REQUESTS = 1500
 BATCH = 1000
 
 

@@ -54,7 +54,7 @@ make_secrets() {
   local folder name secret
   folder=$(setting NASDET_SECRETS ./deploy/secrets)
   mkdir -p -m 0700 "$folder"
-  for name in postgres_password redis_password operator_token worker_token; do
+  for name in postgres_password redis_password operator_token worker_token metrics_token; do
     [[ -s $folder/$name ]] && continue
     [[ ! -d $folder/$name ]] || fail "expected a secret in the file $folder/$name, but it is a folder; remove it"
     secret=$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=\n')  # 256 bits
@@ -64,6 +64,8 @@ make_secrets() {
     mv "$folder/.$name" "$folder/$name"
     say "made $folder/$name"
   done
+  # Keys of an object store, as Amazon's tools write them; empty where artifacts are kept in the volume.
+  [[ -e $folder/s3_credentials ]] || install -m 0444 /dev/null "$folder/s3_credentials"
 }
 
 check_data_root() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,11 @@ app = typer.Typer(
 )
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="The worker's name, as `nasdet worker list` shows it.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="The worker's name, as `nasdet worker list` shows it; without -0, -1, … all slots of one with several.",
+    ),
 ]
 
 
@@ -132,8 +137,7 @@ def pause(
 ) -> None:
     """Let a worker finish the job it holds, and give it no other until it is resumed."""
     with connect(url, token, home) as client:
-        worker = client.pause_worker(_find(client, name))
-    print_json(worker) if as_json else say(_line(worker))
+        _show([client.pause_worker(worker) for worker in _find(client, name)], as_json)
 
 
 @app.command()
@@ -147,8 +151,7 @@ def resume(
 ) -> None:
     """Give a paused worker jobs again."""
     with connect(url, token, home) as client:
-        worker = client.resume_worker(_find(client, name))
-    print_json(worker) if as_json else say(_line(worker))
+        _show([client.resume_worker(worker) for worker in _find(client, name)], as_json)
 
 
 @app.command()
@@ -163,18 +166,29 @@ def drain(
 ) -> None:
     """Let a worker finish the job it holds, and end. Nobody is charged for what it gives back."""
     with connect(url, token, home) as client:
-        worker = client.drain_worker(_find(client, name), now=now)
-    print_json(worker) if as_json else say(_line(worker))
+        _show([client.drain_worker(worker, now=now) for worker in _find(client, name)], as_json)
 
 
-def _find(client: NasdetClient, name: str) -> int:
-    """The id of a worker, from its name."""
+def _find(client: NasdetClient, name: str) -> list[int]:
+    """The id of the worker of this name; those of all slots (NAME-0, NAME-1, …) where it has several."""
     workers = client.workers()
-    for worker in workers:
-        if worker["name"] == name:
-            return int(worker["id"])
+    found = [worker for worker in workers if worker["name"] == name] or [
+        worker
+        for worker in workers
+        if worker["name"].startswith(f"{name}-") and worker["name"].removeprefix(f"{name}-").isdecimal()
+    ]
+    if found:
+        return [int(worker["id"]) for worker in found]
     known = ", ".join(worker["name"] for worker in workers[:10]) or "none"
     raise CommandError(f"there is no worker {name!r} on this platform; there are: {known}")
+
+
+def _show(workers: Sequence[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json(list(workers))
+        return
+    for worker in workers:
+        say(_line(worker))
 
 
 def _line(worker: dict[str, Any]) -> str:

@@ -18,12 +18,14 @@ from nasdet_core.errors import NasDetError
 from services.api.binding import check_binding
 from services.api.main import Application, create_app, prepare
 from services.api.metrics import serving_metrics
+from services.api.patience import PatientProtocol
 from services.api.state import ApiState
 from services.common.db.waiting import check_database_url
 from services.common.errors import DatabaseAwayError
 from services.common.logging import configure_logging, redact
 from services.common.parent_watch import watch_parent
 from services.common.settings import ApiSettings
+from services.common.tokens import read_metrics_token
 
 FAILED, BAD_USAGE = 1, 2
 MAX_CONNECTIONS = 4000  # each worker and each dashboard keeps one open
@@ -86,7 +88,8 @@ def _metrics(api: ApiState) -> AbstractContextManager[object]:
     settings = api.settings
     if settings.metrics_port is None:
         return nullcontext()
-    return serving_metrics(api.metrics.registry, settings.metrics_host, settings.metrics_port)
+    token = read_metrics_token(settings)
+    return serving_metrics(api.metrics.registry, settings.metrics_host, settings.metrics_port, token)
 
 
 def _serve(app: Application, settings: ApiSettings) -> None:
@@ -94,8 +97,10 @@ def _serve(app: Application, settings: ApiSettings) -> None:
         app,
         host=settings.host,
         port=settings.port,
+        http=PatientProtocol,
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nothing here depends on a client's address
         server_header=False,
         limit_concurrency=_most_connections(),
         timeout_graceful_shutdown=GRACE_SECONDS,

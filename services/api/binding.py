@@ -8,7 +8,7 @@ import socket
 
 from services.common.errors import SettingError
 from services.common.settings import ApiSettings
-from services.common.tokens import read_operator_token
+from services.common.tokens import read_metrics_token, read_operator_token
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?\Z")
@@ -39,6 +39,13 @@ def check_binding(settings: ApiSettings) -> None:
 
     A token made at this start would be one that its operator has not seen yet.
     """
+    for_others = settings.metrics_port is not None and not is_loopback(settings.metrics_host)
+    if for_others and read_metrics_token(settings) is None:
+        raise SettingError(
+            f"serving metrics on {settings.metrics_host} lets other machines in, and no file with a token for them is "
+            "named in NASDET_METRICS_TOKEN_FILE; name one (`openssl rand -hex 32` makes a token), or serve them on "
+            "127.0.0.1 (NASDET_METRICS_HOST)"
+        )
     names = allowed_hosts(settings)
     host = bound_address(settings)
     if is_loopback(host):

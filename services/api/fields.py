@@ -98,6 +98,28 @@ async def refuse_body(request: Request) -> None:
 WITHOUT_BODY = [Depends(refuse_body)]
 
 
+async def refuse_unknown_query(request: Request) -> None:
+    """For every route: a query's key that it does not take was meant to do something, and would not; nor would a
+    second one of the same name."""
+    given = [key for key, _ in request.query_params.multi_items()]
+    if not given:
+        return
+    route = request.scope["route"]
+    operation = request.app.openapi()["paths"][route.path][request.method.lower()]
+    known = [parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "query"]
+    takes = f"this route takes {', '.join(known)}" if known else "this route takes none"
+    for key in given:
+        if key not in known:
+            raise InvalidRequestError(f"{shown(key)} is no key of this query; {takes}")
+        if given.count(key) > 1:
+            raise InvalidRequestError(f"{key} is given {given.count(key)} times in this query; send it once")
+
+
+def shown(text: str) -> str:
+    """What somebody sent, as it may stand in a sentence."""
+    return repr(text if len(text) <= 60 else text[:60] + "…")
+
+
 def position(cursor: str | None, first: int = 0) -> int:
     """Where a page begins: after this id."""
     return first if cursor is None else int(cursor)

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio.to_thread
 import structlog
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.types import ASGIApp
 
 from services.api import health, problems
@@ -22,6 +22,7 @@ from services.api.binding import allowed_hosts
 from services.api.datasets import endpoints as datasets
 from services.api.datasets.finisher import UploadFinisher
 from services.api.datasets.uploads import upload_folder
+from services.api.fields import refuse_unknown_query
 from services.api.jobs import endpoints as jobs
 from services.api.middleware import BodyLimitMiddleware, GuardMiddleware
 from services.api.problems import refusals
@@ -77,7 +78,15 @@ def create_app(settings: ApiSettings) -> Application:
     Raises SettingError when a setting cannot be used.
     """
     hosts = allowed_hosts(settings)
-    app = Application(title="nasdet", version="1", lifespan=_lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = Application(
+        title="nasdet",
+        version="1",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(refuse_unknown_query)],
+    )
     database = Database(settings.resolved_database_url, pool_size=settings.threads)
     store = artifact_store(settings)
     collector = Collector(

@@ -1,11 +1,13 @@
 """Metrics for Prometheus: what this process did, and what the store says at each scrape.
 
-Served on a port of their own, so that whoever reaches the API does not reach them. A registry of our own per
-application: one process serves one application, and nothing is shared between processes.
+Served on a port of their own, so that whoever reaches the API does not reach them; where other machines reach that
+port, a scraper needs a token of its own, which is not looked up in a database that may be away. A registry of our own
+per application: one process serves one application, and nothing is shared between processes.
 """
 
 from __future__ import annotations
 
+import hmac
 import socket
 import threading
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from services.common.errors import SettingError
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 IDLE_SECONDS = 10.0  # a scraper that says nothing for so long is cut off
+REFUSED = b"send the header 'Authorization: Bearer TOKEN' with the token of NASDET_METRICS_TOKEN_FILE\n"
 
 
 class RequestMetrics:
@@ -56,10 +59,13 @@ class RequestMetrics:
 
 
 @contextmanager
-def serving_metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[int]:
-    """Answer GET /metrics until the end of the block; gives the port, which matters where 0 was asked for."""
+def serving_metrics(registry: CollectorRegistry, host: str, port: int, token: str | None = None) -> Iterator[int]:
+    """Answer GET /metrics until the end of the block; gives the port, which matters where 0 was asked for.
+
+    With a token, only to whoever sends it (`Authorization: Bearer TOKEN`).
+    """
     try:
-        server = _server_of(host)((host, port), _handler(registry))
+        server = _server_of(host)((host, port), _handler(registry, token))
     except OSError as error:
         raise SettingError(
             f"cannot serve metrics on {host} port {port}: {error.strerror or error}; choose another address in "
@@ -91,13 +97,19 @@ def _server_of(host: str) -> type[ThreadingHTTPServer]:
     return Server
 
 
-def _handler(registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
+def _handler(registry: CollectorRegistry, token: str | None) -> type[BaseHTTPRequestHandler]:
+    wanted = None if token is None else f"Bearer {token}".encode()
+
     class Handler(BaseHTTPRequestHandler):
         timeout = IDLE_SECONDS
 
         def do_GET(self) -> None:
             if urlsplit(self.path).path != "/metrics":
                 self._answer(404, "text/plain; charset=utf-8", b"metrics are at /metrics\n")
+                return
+            given = self.headers.get("Authorization", "").encode(errors="replace")
+            if wanted is not None and not hmac.compare_digest(given, wanted):
+                self._answer(401, "text/plain; charset=utf-8", REFUSED)
                 return
             encode, kind = exposition.choose_encoder(self.headers.get("Accept", ""))
             self._answer(200, kind, encode(registry))
@@ -107,6 +119,8 @@ def _handler(registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("X-Content-Type-Options", "nosniff")
+            if status == 401:
+                self.send_header("WWW-Authenticate", "Bearer")
             self.end_headers()
             self.wfile.write(body)
 

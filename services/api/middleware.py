@@ -116,7 +116,8 @@ class BodyLimitMiddleware:
         size, more, known = 0, True, False
         while more:
             try:
-                message = await asyncio.wait_for(receive(), SILENCE_SECONDS)
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    message = await receive()
             except TimeoutError:
                 await _refuse(RequestTimeoutError(SILENCE), scope, receive, send)
                 return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from services.api.metrics import RequestMetrics
 REQUEST_ID = "X-Request-ID"
 NO_ROUTE = "none"
 CLIENT_LEFT = 499  # nobody was there any more to be answered
+_NUMBER = re.compile(r"[0-9]{1,19}\Z")
 _GIVEN_ID = re.compile(r"[!-~]{1,64}\Z")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _KEY = "nasdet.request"
@@ -92,4 +94,11 @@ class ObserveMiddleware:
             ms=round(seconds * 1000, 1),
             token=known.token,
             account=known.account,
+            **_ids(scope.get("path_params", {})),
         )
+
+
+def _ids(path: Mapping[str, object]) -> dict[str, int]:
+    """Numbers that a path names: search_id, job_id, …; as text they may be anything."""
+    ids = {key: str(text) for key, text in path.items() if key.endswith("_id")}
+    return {key: int(text) for key, text in ids.items() if _NUMBER.match(text)}

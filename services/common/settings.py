@@ -97,6 +97,7 @@ class ApiSettings(HomeSettings):
     allowed_hosts: str = ""  # comma-separated names that a Host header may have besides this machine's
     metrics_port: Port | None = None  # of /metrics, on an address of its own; none: no metrics are served
     metrics_host: str = "127.0.0.1"
+    metrics_token_file: Path | None = None  # what a scraper must send; needed where metrics_host lets others in
     artifacts_url: str | None = None  # where artifacts are kept, e.g. s3://bucket/prefix; none: HOME/artifacts
     threads: Annotated[int, Field(ge=2, le=200)] = 40  # of sync endpoints; the pool is of the same size
     transfers: Annotated[int, Field(ge=1, le=200)] = 20  # artifacts that are on their way at once; others wait

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from services.common.db.models import Token
 from services.common.db.repositories import TokenRepository
 from services.common.errors import HomeError, SettingError
-from services.common.settings import HomeSettings
+from services.common.settings import ApiSettings, HomeSettings
 
 PREFIX = "nasdet_"  # lets scanners for leaked secrets find ours
 FEWEST_CHARACTERS, MOST_CHARACTERS = 32, 512
@@ -54,6 +54,12 @@ def ensure_tokens(settings: HomeSettings, session: Session) -> None:
 def read_operator_token(settings: HomeSettings) -> str | None:
     """The operator's token; None where the home has none yet. Raises HomeError or SettingError for a bad file."""
     return _token_of(settings.operator_token_file, settings.operator_token_path, "operator")
+
+
+def read_metrics_token(settings: ApiSettings) -> str | None:
+    """The scraper's token; None where no file is named. Raises SettingError for a bad file."""
+    file = settings.metrics_token_file
+    return None if file is None else _read_secret(file, "metrics")
 
 
 def is_installed(token: Token, account: str) -> bool:

@@ -59,7 +59,8 @@ class Searcher:
         with self.database.read_session() as session:
             running = [search.id for search in SearchRepository(session).running()]
         for search_id in running:
-            self._step(search_id)
+            with structlog.contextvars.bound_contextvars(search_id=search_id):
+                self._step(search_id)
         with self.database.write_session() as session:
             reaped = reap(
                 session,
@@ -88,7 +89,7 @@ class Searcher:
         except OperationalError:
             raise  # the database's trouble, not the search's
         except Exception as error:
-            log.exception("step.failed", search_id=search_id)
+            log.exception("step.failed")
             self._failures[search_id] += 1
             self._report(search_id, error)
         else:

@@ -37,6 +37,10 @@ class ApiProcess:
     def operator_token(self) -> str:
         return (self.home / "token").read_text().strip()
 
+    @property
+    def worker_token(self) -> str:
+        return (self.home / "worker-token").read_text().strip()
+
     def log(self) -> list[dict[str, Any]]:
         """Every line so far; each must be JSON."""
         return [json.loads(line) for line in self.log_file.read_text().splitlines()]

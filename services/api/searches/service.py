@@ -98,7 +98,7 @@ def _tagged(
         if is_known(known, tag):
             return Tagged(tag)
     with api.database.read_session() as session:  # one snapshot: the tag is that of this body
-        return Tagged(_tag(session.execute(revision).all(), search_id), make(session))
+        return Tagged(_tag(session.execute(*revision).all(), search_id), make(session))
 
 
 def get(api: ApiState, caller: Caller, search_id: int, known: str | None) -> Tagged[schemas.SearchRead]:
@@ -116,7 +116,7 @@ def page(
         if is_known(known, tag):
             return Tagged(tag)
     with api.database.read_session() as session:
-        tag = _page_tag(session.execute(revisions).all())
+        tag = _page_tag(session.execute(*revisions).all())
         rows = SearchRepository(session).page(caller.project_id, after=after, limit=limit)
         items = [schemas.SearchListItem(**_columns(search, dataset)) for search, dataset in rows]
     return Tagged(tag, Page(items=items, next_cursor=cursor_after(items[-1].id if items else None, len(items), limit)))

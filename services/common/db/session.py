@@ -15,10 +15,11 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
+import structlog
 from sqlalchemy import Connection, Engine, Executable, create_engine, event, func, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -26,6 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from services.common.db.models import Event
 from services.common.db.settle import forget, settle
 from services.common.errors import ServiceError
 
@@ -37,6 +39,8 @@ CONNECT_SECONDS = 5
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)  # what comes while the database is down
 DISK_FULL_SQLSTATE = "53100"
 _WRITE = "nasdet_write"
+
+log = structlog.get_logger()
 
 
 def make_engine(url: str, *, pool_size: int = 5) -> Engine:
@@ -83,6 +87,13 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN DEFERRED")
 
 
+class Asked(NamedTuple):
+    """A SELECT that was put together once, and the values for this time: putting it together costs more than asking."""
+
+    statement: Executable
+    values: Mapping[str, Any]
+
+
 class Database:
     """One engine with its two session factories. Application code flushes; only these blocks commit."""
 
@@ -100,20 +111,22 @@ class Database:
         """One write transaction: settled and committed at the end of the block, rolled back by an exception.
 
         A refusal that wrote its audit event and nothing else (`keeps_transaction`) is committed and raised
-        on.
+        on. Each event is told in a line of the log, once it is committed.
         """
         with self._write() as session, session.begin() as transaction:
             try:
                 yield session
             except ServiceError as error:
                 if error.keeps_transaction:
-                    settle(session)
+                    kept = settle(session)
                     transaction.commit()
+                    _tell(kept)
                 raise
             else:
-                settle(session)
+                events = settle(session)
             finally:
                 forget(session)
+        _tell(events)
 
     @contextmanager
     def read_session(self) -> Iterator[Session]:
@@ -121,13 +134,21 @@ class Database:
         with self._read() as session:
             yield session
 
-    def peek(self, statement: Executable) -> Sequence[Any]:
+    def peek(self, asked: Asked) -> Sequence[Any]:
         """The rows of one SELECT outside any transaction: one round trip, for what is asked many times a second."""
         with self._peek.connect() as connection:
-            return connection.execute(statement).all()
+            return connection.execute(asked.statement, asked.values).all()
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _tell(events: Sequence[Event]) -> None:
+    """With the ids that lead from a line of the log to what it is about."""
+    for told in events:
+        about = {name: getattr(told, name) for name in ("search_id", "trial_id", "job_id", "attempt")}
+        named = {name: number for name, number in about.items() if number is not None}
+        log.info(told.kind, event_id=told.id, **named)
 
 
 def _reading(engine: Engine) -> Engine:

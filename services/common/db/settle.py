@@ -62,8 +62,8 @@ def seen(session: Session, worker_id: int, resident: Sequence[str] | None = None
     workers[worker_id] = known if resident is None else list(resident)
 
 
-def settle(session: Session) -> None:
-    """Pay. Called by `Database.write_session` and by nobody else."""
+def settle(session: Session) -> Sequence[Event]:
+    """Pay; returns the events that were written. Called by `Database.write_session` and by nobody else."""
     debts = owed(session)
     session.flush()
     for worker_id in sorted(debts.workers):
@@ -78,6 +78,7 @@ def settle(session: Session) -> None:
     session.add_all(debts.events)
     session.flush()
     forget(session)
+    return debts.events
 
 
 def forget(session: Session) -> None:

@@ -13,10 +13,12 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from services.api.metrics import RequestMetrics, serving_metrics
 from services.common.db.models import Search
 from services.common.db.repositories import JobRepository, SearchRepository, TrialRepository
 from services.common.db.session import Database
 from services.common.db.states import SearchState
+from services.common.settings import PROTOCOL, PROTOCOL_HEADER
 from tests.support import stores
 from tests.support.api_process import START_SECONDS, ApiProcess, started_api
 from tests.support.processes import children, kill
@@ -77,14 +79,16 @@ def request_lines(api: ApiProcess, request_id: str) -> list[dict[str, Any]]:
 class TestLog:
     def test_one_line_tells_how_a_request_ended(self, api: ApiProcess) -> None:
         with api.client(api.operator_token) as client:
-            answer = client.get("/v1/searches/12345?cursor=7&secret=hunter2", headers={"X-Request-ID": "mine-1"})
+            answer = client.get("/v1/searches/12345/measurements?metric=hunter2", headers={"X-Request-ID": "mine-1"})
         assert answer.status_code == 404
         assert answer.headers["x-request-id"] == "mine-1"
         (line,) = request_lines(api, "mine-1")
-        told = {key: line[key] for key in ("event", "method", "route", "status", "token", "service", "level")}
+        told = {
+            key: line[key] for key in ("event", "method", "route", "status", "token", "service", "level", "search_id")
+        }
         assert told == {
-            "event": "request", "method": "GET", "route": "/v1/searches/{search_id}", "status": 404,
-            "token": "token", "service": "api", "level": "info",
+            "event": "request", "method": "GET", "route": "/v1/searches/{search_id}/measurements", "status": 404,
+            "token": "token", "service": "api", "level": "info", "search_id": 12345,
         }  # fmt: skip
         assert line["ms"] >= 0
         assert isinstance(line["account"], int)
@@ -116,6 +120,18 @@ class TestLog:
 
 
 class TestMetrics:
+    def test_a_scraper_from_elsewhere_needs_its_token(self) -> None:
+        registry = RequestMetrics().registry
+        with serving_metrics(registry, "127.0.0.1", 0, "x" * 40) as port:
+            for given, status in (
+                ("Bearer " + "x" * 39, 401),
+                ("Bearer " + "x" * 40, 200),
+            ):
+                headers = {"Authorization": given} if given else {}
+                answer = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers, trust_env=False)
+                assert answer.status_code == status, given
+                assert ("python_info" in answer.text) == (status == 200)
+
     def test_requests_are_counted_by_route_template(self, api: ApiProcess) -> None:
         labels = {"method": "GET", "route": "/v1/searches/{search_id}", "status": "404"}
         before = value(api, "nasdet_http_requests_total", **labels) or 0.0
@@ -167,6 +183,31 @@ class TestMetrics:
         other = httpx.get(api.metrics_url.replace("/metrics", "/v1/searches"), trust_env=False)
         assert other.status_code == 404
         assert httpx.post(api.metrics_url, trust_env=False).status_code == 501
+
+
+class TestLogOfAJob:
+    def test_lines_lead_to_what_they_are_about(self, api: ApiProcess, database_url: str) -> None:
+        """Each event of the store is a line, with the ids of its search, trial, job and attempt, and its request's."""
+        database = Database(database_url)
+        with database.write_session() as session:
+            rows = stores.new_rows(session, "told")
+            stores.new_evaluation(session, rows, 1)
+        me = {"incarnation": "a", "device_class": "cpu", "protocol": PROTOCOL}
+        with api.client(api.worker_token) as client:
+            client.headers[PROTOCOL_HEADER] = str(PROTOCOL)
+            worker = client.post("/v1/workers", json={"name": "told", "device_name": "test", **me}).json()["id"]
+            job = client.post("/v1/jobs/claim", json={"worker": worker, "resident": [], **me}).json()["job"]
+            assert job is not None
+            trial = job["trials"][0]["id"]
+            body = {"attempt": job["attempt"], "trial": trial, **stores.success(0.5)}
+            landed = client.post(f"/v1/jobs/{job['id']}/results", json=body)
+        assert landed.json() == {"status": "accepted"}
+        lines = request_lines(api, landed.headers["x-request-id"])
+        told = {line["event"]: line for line in lines}
+        about = {"trial_id": trial, "job_id": job["id"], "attempt": job["attempt"]}
+        assert about.items() <= told["trial.succeeded"].items()
+        assert told["trial.succeeded"]["search_id"] == rows.search_id
+        assert told["request"]["job_id"] == job["id"]
 
 
 class TestHealth:

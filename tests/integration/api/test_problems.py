@@ -45,6 +45,33 @@ def test_paging_is_bounded(shared: Platform, query: str) -> None:
     assert shared.user.get(f"/v1/searches?{query}").status_code == 422
 
 
+def test_no_route_takes_a_key_of_a_query_that_it_does_not_know(shared: Platform) -> None:
+    """A misspelled key would otherwise do nothing, and nobody would know."""
+    for path, operations in shared.user.get("/v1/openapi.json").json()["paths"].items():
+        for method in operations:
+            place = path.format(search_id=1, job_id=1, worker_id=1, token_id=1, upload_id=1, name="a", digest="a" * 64)
+            response = shared.user.request(method, place, params={"surprise": "1"})
+            assert response.status_code == 422, f"{method} {path}"
+            assert method == "head" or "'surprise' is no key of this query" in response.json()["detail"], path
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("limits=5", "'limits' is no key of this query; this route takes cursor, limit"),
+        ("limit=5&limit=6", "limit is given 2 times in this query; send it once"),
+        ("Limit=5", "'Limit' is no key"),
+        ("=5", "'' is no key"),
+        ("x" * 5000, "x…' is no key"),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_said(shared: Platform, query: str, said: str) -> None:
+    response = shared.user.get(f"/v1/searches?{query}")
+    assert (response.status_code, response.headers["content-type"]) == (422, "application/problem+json")
+    assert said in response.json()["detail"]
+    assert len(response.json()["detail"]) < 300
+
+
 @pytest.mark.parametrize(
     "content",
     [

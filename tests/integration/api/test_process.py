@@ -175,7 +175,17 @@ def test_a_database_address_that_is_none_is_refused(refused: Refused, tmp_path: 
 
 def test_metrics_that_cannot_be_served_end_the_start(refused: Refused, tmp_path: Path, listener: socket.socket) -> None:
     taken = str(listener.getsockname()[1])
-    refused("--home", str(tmp_path), metrics_port=taken, says=["NASDET_METRICS_PORT"])
+    refused("--home", str(tmp_path), metrics_port=taken, log_level="error", says=["NASDET_METRICS_PORT"])
+
+
+def test_metrics_for_other_machines_need_a_token(refused: Refused, tmp_path: Path) -> None:
+    refused(
+        "--home", str(tmp_path / "home"), metrics_port="0", metrics_host="0.0.0.0", says=["NASDET_METRICS_TOKEN_FILE"]
+    )
+    assert not (tmp_path / "home").exists()
+    (file := tmp_path / "metrics").write_text("short")
+    says = [str(file), "NASDET_METRICS_TOKEN_FILE"]
+    refused("--home", str(tmp_path / "home"), says=says, metrics_token_file=str(file))
 
 
 def test_a_home_of_a_newer_version_is_refused_with_a_sentence(tmp_path: Path) -> None:

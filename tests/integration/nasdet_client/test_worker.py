@@ -59,6 +59,9 @@ def test_a_worker_is_started_listed_and_says_goodbye(platform: Embedded, tmp_pat
     try:
         wait_until("both slots", lambda: {"extra-0", "extra-1"} <= set(listed(platform)))
         assert listed(platform)["extra-0"]["facts"]["threads"] == 1
+        paused = json.loads(nasdet("pause", "extra", "--json", platform=platform).stdout)
+        assert {item["name"]: item["mode"] for item in paused} == {"extra-0": "paused", "extra-1": "paused"}
+        assert listed(platform)["worker-0"]["mode"] == "active"
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(10) == 0
         assert not {"extra-0", "extra-1"} & set(listed(platform))
@@ -75,7 +78,7 @@ def test_pause_resume_and_a_drain_that_the_platform_respects(platform: Embedded)
     assert "active" in nasdet("resume", "worker-0", platform=platform).stdout
 
     done = nasdet("drain", "worker-0", "--now", "--json", platform=platform)
-    assert json.loads(done.stdout)["mode"] == "leaving"
+    assert [item["mode"] for item in json.loads(done.stdout)] == ["leaving"]
     wait_until("its end", lambda: "worker-0" not in platform.processes(), 20)
     assert "worker-0" not in listed(platform)
     time.sleep(1.0)

@@ -17,7 +17,9 @@ from ruamel.yaml import YAML
 from services.common.settings import ApiSettings, HomeSettings, SearcherSettings, WorkerSettings
 
 OWN = ("api", "searcher", "worker", "worker-cpu")
-SECRETS = ("postgres_password", "redis_password", "operator_token", "worker_token")
+SECRETS = ("postgres_password", "redis_password", "operator_token", "worker_token", "metrics_token")
+S3_KEYS = "s3_credentials"  # empty until somebody writes theirs
+S3_VARIABLES = {"AWS_SHARED_CREDENTIALS_FILE", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"}
 FILES = ("docker-compose.yml", "docker-compose.cpu.yml", "deploy/worker.compose.yml")
 Service = dict[str, Any]
 
@@ -137,6 +139,7 @@ class TestSettings:
         models["worker-cpu"] = WorkerSettings
         for name, model in models.items():
             known = {f"NASDET_{field.upper()}" for field in model.model_fields}
+            known |= S3_VARIABLES if name == "api" else set()
             assert set(services[name]["environment"]) <= known, name
 
     def test_no_secret_is_a_variable(self, services: dict[str, Service]) -> None:
@@ -229,13 +232,20 @@ class TestSecrets:
 
         first = self._make(repository, folder)
 
+        assert first.pop(S3_KEYS) == ""
         assert sorted(first) == sorted(SECRETS)
         assert len(set(first.values())) == len(SECRETS)
         assert all(len(secret.strip()) >= 43 for secret in first.values())  # 256 bits
         assert all(re.fullmatch(r"[A-Za-z0-9_-]+\n", secret) for secret in first.values())
         assert folder.stat().st_mode & 0o777 == 0o700
         assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o444}
-        assert self._make(repository, folder) == first
+        assert self._make(repository, folder) == {**first, S3_KEYS: ""}
+
+    def test_keys_of_an_object_store_stay_as_they_were_written(self, repository: Path, tmp_path: Path) -> None:
+        keys = tmp_path / "secrets" / S3_KEYS
+        keys.parent.mkdir()
+        keys.write_text("[default]\naws_access_key_id = one\n", encoding="utf-8")
+        assert self._make(repository, keys.parent)[S3_KEYS] == "[default]\naws_access_key_id = one\n"
 
     def test_git_ignores_them(self, repository: Path) -> None:
         if not (repository / ".git").exists():

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import CursorResult, Select, Update, func, select, update
+from sqlalchemy import CursorResult, Update, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from services.common.db.models import Dataset, Job, JsonDict, Search, SearchTally
 from services.common.db.repositories.events import EventRepository
 from services.common.db.repositories.owner import Owner
-from services.common.db.session import take_turns
+from services.common.db.session import Asked, take_turns
 from services.common.db.settle import bump
 from services.common.db.states import SearchState, Stage
 from services.common.db.types import db_now
@@ -31,24 +31,28 @@ class NewSearch:
     wall_seconds: float | None = None  # the search ends so long after its submission at the latest
 
 
-def revision_of(project_id: int, search_id: int) -> Select[int]:
+_REVISION = (
+    select(SearchTally.revision)
+    .join(Search, Search.id == SearchTally.search_id)
+    .where(Search.id == bindparam("search_id"), Search.project_id == bindparam("project_id"))
+)
+_REVISIONS_OF_PAGE = (
+    select(Search.id, SearchTally.revision)
+    .join(SearchTally, SearchTally.search_id == Search.id)
+    .where(Search.project_id == bindparam("project_id"), Search.id > bindparam("after"))
+    .order_by(Search.id)
+    .limit(bindparam("most"))
+)
+
+
+def revision_of(project_id: int, search_id: int) -> Asked:
     """How often a search has changed; no row where the project has no such search."""
-    return (
-        select(SearchTally.revision)
-        .join(Search, Search.id == SearchTally.search_id)
-        .where(Search.id == search_id, Search.project_id == project_id)
-    )
+    return Asked(_REVISION, {"project_id": project_id, "search_id": search_id})
 
 
-def revisions_of_page(project_id: int, after: int, limit: int) -> Select[int, int]:
+def revisions_of_page(project_id: int, after: int, limit: int) -> Asked:
     """(id, revision) of the searches of a page."""
-    return (
-        select(Search.id, SearchTally.revision)
-        .join(SearchTally, SearchTally.search_id == Search.id)
-        .where(Search.project_id == project_id, Search.id > after)
-        .order_by(Search.id)
-        .limit(limit)
-    )
+    return Asked(_REVISIONS_OF_PAGE, {"project_id": project_id, "after": after, "most": limit})
 
 
 class SearchRepository:
@@ -123,7 +127,7 @@ class SearchRepository:
 
     def revisions(self, project_id: int, *, after: int = 0, limit: int = 100) -> list[tuple[int, int]]:
         """(id, revision) of a page."""
-        rows = self.session.execute(revisions_of_page(project_id, after, limit))
+        rows = self.session.execute(*revisions_of_page(project_id, after, limit))
         return [(row[0], row[1]) for row in rows]
 
     def _least_share(self, project_id: int, *, without: int = 0) -> float:

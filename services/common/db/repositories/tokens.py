@@ -7,18 +7,29 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, CursorResult, select, update
+from sqlalchemy import ColumnElement, CursorResult, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from services.common.db.models import Account, Project, Token
 from services.common.db.repositories.events import EventRepository
 from services.common.db.repositories.owner import Owner
-from services.common.db.session import Database, take_turns
+from services.common.db.session import Asked, Database, take_turns
 from services.common.db.types import db_now
 from services.common.errors import ConflictError, NotFoundError
 
 SCOPES = ("read", "write", "worker", "admin")
 DEFAULT_PROJECT = "default"
+
+
+_VALID = select(
+    Token.digest,
+    Token.id,
+    Token.project_id,
+    Token.account_id,
+    Token.name,
+    Token.scopes,
+    db_now() - Token.last_used_at,
+).where(Token.digest == bindparam("digest", type_=Token.digest.type), Token.revoked_at.is_(None))
 
 
 def token_digest(token: str) -> str:
@@ -43,12 +54,7 @@ def find_token(database: Database, token: str) -> ValidToken | None:
     One statement outside any transaction, since every request begins with it.
     """
     digest = token_digest(token)
-    unused = db_now() - Token.last_used_at
-    rows = database.peek(
-        select(Token.digest, Token.id, Token.project_id, Token.account_id, Token.name, Token.scopes, unused).where(
-            Token.digest == digest, Token.revoked_at.is_(None)
-        )
-    )
+    rows = database.peek(Asked(_VALID, {"digest": digest}))
     for found, token_id, project_id, account_id, name, scopes, seconds in rows:
         if hmac.compare_digest(found, digest):
             return ValidToken(token_id, project_id, account_id, name, frozenset(scopes), seconds)
