@@ -72,14 +72,15 @@ def test_a_search_runs_from_the_archive(uploading: WorkerPlatform, pictures: Pat
 
 
 def test_a_damaged_copy_on_the_workers_disk_is_fetched_again(uploading: WorkerPlatform, pictures: Path) -> None:
-    """The same dataset under another name is the same archive: what is unpacked is used again."""
     archive = upload(uploading, pictures, "again")["archive"]
+    run, payload = Run(uploading), {"dataset": "again", "seed": 0, "archive": archive}
+    unpacked = ended(uploading, JobKind.CHECK_DATASET, payload, run)
+    assert unpacked.state == "succeeded", unpacked.reason
     folder = uploading.home / "cache" / "folders" / archive / "data"
     picture = next(path for path in sorted(folder.rglob("*")) if path.suffix in (".png", ".jpg"))
     whole = picture.read_bytes()
     picture.write_bytes(whole[:-1] + b"?")
-    run = Run(uploading)
-    job = ended(uploading, JobKind.CHECK_DATASET, {"dataset": "again", "seed": 0, "archive": archive}, run)
+    job = ended(uploading, JobKind.CHECK_DATASET, payload, run)
     assert job.state == "succeeded", job.reason
     assert picture.read_bytes() == whole
 
